@@ -1,0 +1,130 @@
+#include "accrue/core/allocator.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "accrue/core/error.h"
+
+namespace accrue {
+namespace {
+
+constexpr size_t huge_page = size_t{2} << 20;
+
+// Sizes close to each other share cached blocks: eight classes per power of two.
+size_t size_class(size_t bytes) {
+  size_t step = 64;
+  while (step * 16 < bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+void* get_host(size_t bytes) {
+  const size_t alignment = bytes >= 2 * huge_page ? huge_page : 64;
+  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+#ifdef __linux__
+  // Fewer page table walks in large matrices; a refusal costs nothing.
+  if (block && alignment == huge_page) madvise(block, bytes, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+void give_back_host(void* block, size_t) { std::free(block); }
+
+thread_local Tag tag_now = Tag::activations;
+
+}  // namespace
+
+void MemoryUse::add(Tag tag, int64_t bytes) {
+  int64_t& now = current[static_cast<int>(tag)];
+  int64_t& most = peak[static_cast<int>(tag)];
+  now += bytes;
+  total += bytes;
+  most = std::max(most, now);
+  peak_total = std::max(peak_total, total);
+}
+
+void MemoryUse::reset_peak() {
+  peak = current;
+  peak_total = total;
+}
+
+void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
+  const std::lock_guard lock(mutex_);
+  void* block = nullptr;
+  if (!dry && bytes > 0) {
+    const size_t size = size_class(bytes);
+    auto& cached = cache_[size];
+    if (!cached.empty()) {
+      block = cached.back();
+      cached.pop_back();
+      cached_bytes_ -= size;
+    } else {
+      block = source_.get(size);
+      if (!block) {
+        trim_locked();
+        block = source_.get(size);
+      }
+      if (!block)
+        throw OutOfMemory(text("[allocate] expected ", bytes, " bytes for ",
+                               tag_names[static_cast<int>(tag)], ", got none; ", ledgers_[0].total,
+                               " bytes are in use; try a smaller micro-batch or recomputation"));
+    }
+  }
+  ledgers_[dry].add(tag, static_cast<int64_t>(bytes));
+  return block;
+}
+
+void Allocator::release(void* block, size_t bytes, Tag tag, bool dry) noexcept {
+  const std::lock_guard lock(mutex_);
+  ledgers_[dry].add(tag, -static_cast<int64_t>(bytes));
+  if (!block) return;
+  const size_t size = size_class(bytes);
+  // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its peak.
+  if (cached_bytes_ + size > static_cast<size_t>(ledgers_[0].peak_total)) {
+    source_.give_back(block, size);
+    return;
+  }
+  try {
+    cache_[size].push_back(block);
+    cached_bytes_ += size;
+  } catch (...) {
+    source_.give_back(block, size);
+  }
+}
+
+MemoryUse Allocator::use(bool dry) const {
+  const std::lock_guard lock(mutex_);
+  return ledgers_[dry];
+}
+
+void Allocator::reset_peak(bool dry) {
+  const std::lock_guard lock(mutex_);
+  ledgers_[dry].reset_peak();
+}
+
+void Allocator::trim() {
+  const std::lock_guard lock(mutex_);
+  trim_locked();
+}
+
+void Allocator::trim_locked() {
+  for (auto& [size, blocks] : cache_)
+    for (void* block : blocks) source_.give_back(block, size);
+  cache_.clear();
+  cached_bytes_ = 0;
+}
+
+Allocator& host_allocator() {
+  // Never destroyed: tensors with static lifetime may outlive any order of destruction.
+  static Allocator* allocator = new Allocator({get_host, give_back_host});
+  return *allocator;
+}
+
+TagScope::TagScope(Tag tag) : before_(tag_now) { tag_now = tag; }
+TagScope::~TagScope() { tag_now = before_; }
+Tag current_tag() { return tag_now; }
+
+}  // namespace accrue

@@ -62,7 +62,10 @@ bool Tensor::is_contiguous() const {
 }
 
 In Tensor::in() const {
-  return {const_cast<Tensor*>(this)->out().data, shape_, strides_, dtype_, packs()};
+  // A part of a weight has no layouts of its own.
+  const bool whole = storage_ && storage_->packs && bytes() == storage_->bytes;
+  return {const_cast<Tensor*>(this)->out().data, shape_, strides_, dtype_,
+          whole ? storage_->packs.get() : nullptr};
 }
 
 Out Tensor::out() {
@@ -109,6 +112,17 @@ Tensor Tensor::transpose(int a, int b) const {
   Tensor view = *this;
   std::swap(view.shape_[a], view.shape_[b]);
   std::swap(view.strides_[a], view.strides_[b]);
+  return view;
+}
+
+Tensor Tensor::squeeze(int dimension) const {
+  require(shape_[dimension] == 1, "[squeeze] expected size 1 in dimension ", dimension, ", got ", shape_);
+  Tensor view = *this;
+  for (int i = dimension; i + 1 < shape_.rank; ++i) {
+    view.shape_[i] = shape_[i + 1];
+    view.strides_[i] = strides_[i + 1];
+  }
+  view.shape_.rank = view.strides_.rank = shape_.rank - 1;
   return view;
 }
 

@@ -92,6 +92,8 @@ class Tensor {
   Tensor reshape(Shape shape) const;
   /// A view with two dimensions exchanged.
   Tensor transpose(int a, int b) const;
+  /// A view without a dimension of size 1.
+  Tensor squeeze(int dimension) const;
   /// A view stretched to `shape` by strides of 0.
   Tensor expand(const Shape& shape) const;
 
@@ -115,7 +117,6 @@ class Tensor {
   bool same_storage(const Tensor& other) const { return storage_ && storage_ == other.storage_; }
   /// Weights only: layouts the backend makes of this tensor are kept here until invalidated.
   Packs& keep_packs();
-  Packs* packs() const { return storage_ ? storage_->packs.get() : nullptr; }
 
  private:
   void* address(DType expected);

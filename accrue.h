@@ -1,0 +1,9 @@
+// All of accrue, for programs. The library's own files include only what they use.
+#pragma once
+#include "accrue/autograd/cycle.h"
+#include "accrue/autograd/module.h"
+#include "accrue/autograd/operations.h"
+#include "accrue/nn/gpt.h"
+#include "accrue/nn/layers.h"
+#include "accrue/nn/loader.h"
+#include "accrue/optim/optimizers.h"

@@ -1,0 +1,148 @@
+// Cycle: the K micro-batches that end in one optimizer step. It owns the GradBuffers, the counts,
+// Step and CycleIndex.
+//
+//   idle ──begin──▶ inside ──backward──▶ edge ──begin──▶ … ──close──▶ closed ──step──▶ idle
+//
+// At an edge the state is whole: it can be saved, and the cycle can be resumed from there. An
+// exception inside a micro-batch before its backward leaves the cycle at the edge before it; one
+// inside backward breaks it, and only discard() is legal then.
+#pragma once
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "accrue/autograd/grad_buffer.h"
+#include "accrue/autograd/loss.h"
+#include "accrue/autograd/tape.h"
+
+namespace accrue {
+
+/// Any struct that knows its samples' global indices and can be cut.
+template <class B>
+concept Batch = requires(const B& b, int64_t i) {
+  { b.samples() } -> std::convertible_to<std::span<const int64_t>>;
+  { b.slice(i, i) } -> std::same_as<B>;
+};
+template <class F, class B>
+concept LossOf = requires(F f, const B& b) {
+  { f(b) } -> std::same_as<Loss>;
+};
+
+struct MicroSize {
+  int64_t samples;
+};
+
+struct CycleOptions {
+  Accumulators accumulate = {};  // default: f32
+  /// Called between micro-batches with the number done: save a checkpoint, or throw to stop.
+  std::function<void(MicroStep)> at_edge = {};
+};
+
+struct CycleState;
+
+/// A finished cycle, to be stepped once. Dropped unstepped it is discarded, the model untouched.
+class [[nodiscard]] ClosedCycle {
+ public:
+  ClosedCycle(ClosedCycle&&) noexcept = default;
+  ClosedCycle& operator=(ClosedCycle&&) = delete;
+  ~ClosedCycle();
+
+  /// The raw sum of a parameter's gradient; absent where nothing was deposited: exactly zero.
+  /// Throws BadArgument if the parameter is not in the cycle.
+  In sum(const Parameter& parameter) const;
+  /// Σ loss / Σ count. Synchronises.
+  double mean_loss() const;
+  /// What the sums are to be divided by: Σ count over the cycle (1 for shares). Synchronises.
+  double count() const;
+  MicroStep micro_batches() const;
+  Step step() const;
+  std::span<const std::unique_ptr<GradBuffer>> buffers() const;
+
+  /// For optimizers: ends the cycle. `stepped`: parameters were updated, Step advances.
+  void finish(bool stepped) &&;
+
+ private:
+  friend class Cycle;
+  explicit ClosedCycle(std::shared_ptr<CycleState> state) : state_(std::move(state)) {}
+  std::shared_ptr<CycleState> state_;
+};
+
+/// Inside: training, operations are recorded. Outside: evaluation.
+class [[nodiscard]] MicroScope {
+ public:
+  MicroScope(MicroScope&&) = delete;
+  ~MicroScope();
+  /// Deposits the gradients of the loss, adds it and its count to the cycle's totals, and ends the
+  /// micro-batch. Once. Throws BadOrder on a second call.
+  void backward(const Loss& loss);
+
+ private:
+  friend class Cycle;
+  MicroScope(std::shared_ptr<CycleState> state, std::span<const int64_t> samples);
+  std::shared_ptr<CycleState> state_;
+  std::unique_ptr<Tape> tape_;
+  TapeScope scope_;
+};
+
+class Cycle {
+ public:
+  /// Allocates the buffers. The parameters must be initialised and not be freed before the cycle.
+  explicit Cycle(Parameters parameters, CycleOptions options = {});
+  Cycle(Cycle&&) = default;
+
+  /// Runs the closure on every micro-batch of `all`, forward and backward, and closes. Goes on at the
+  /// edge where an exception or a checkpoint left the same batch. If the batch has a count(), that is
+  /// its declared total and must be what the losses counted.
+  template <Batch B, LossOf<B> F>
+  ClosedCycle run(const B& all, MicroSize size, F loss) {
+    declare(all);
+    return run(all.samples(), size,
+               [&](int64_t first, int64_t count) { return loss(all.slice(first, count)); });
+  }
+
+  /// The micro-batches of `all` that are still to do; the last one may be smaller.
+  template <Batch B>
+  std::vector<B> split(const B& all, MicroSize size) {
+    declare(all);
+    std::vector<B> result;
+    for (const auto& [first, count] : pieces(all.samples(), size))
+      result.push_back(all.slice(first, count));
+    return result;
+  }
+  /// Opens the scope of one micro-batch.
+  template <Batch B>
+  MicroScope begin(const B& micro) {
+    return MicroScope(state_, micro.samples());
+  }
+  /// Ends the cycle, after any micro-batch. Throws BadOrder before the first, inside one, or twice.
+  ClosedCycle close();
+  /// Forgets the cycle under way; legal always.
+  void discard();
+
+  Step step() const;
+  CycleIndex index() const;
+  MicroStep micro_batches() const;
+  /// Buffers, totals and position: all that a checkpoint at an edge needs. Legal at an edge or idle.
+  void visit(Visitor& part);
+
+ private:
+  struct Piece {
+    int64_t first, count;
+  };
+  template <class B>
+  void declare(const B& all) {
+    if constexpr (requires { all.count(); }) declare_total(static_cast<int64_t>(all.count()));
+  }
+  void declare_total(int64_t count);
+  std::vector<Piece> pieces(std::span<const int64_t> samples, MicroSize size);
+  using Closure = std::function<Loss(int64_t first, int64_t count)>;
+  ClosedCycle run(std::span<const int64_t> samples, MicroSize size, const Closure& loss);
+  void run_one_by_one(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);
+  void run_whole(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);
+
+  std::shared_ptr<CycleState> state_;
+};
+
+}  // namespace accrue

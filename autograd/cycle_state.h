@@ -1,0 +1,39 @@
+// What a Cycle, its scopes and its ClosedCycle share. Private to autograd.
+#pragma once
+#include <optional>
+#include <unordered_map>
+
+#include "accrue/autograd/cycle.h"
+
+namespace accrue {
+
+struct CycleState {
+  enum class Phase : uint8_t { idle, edge, inside, broken, closed };
+
+  CycleOptions options;
+  std::vector<std::unique_ptr<GradBuffer>> buffers;
+  std::unordered_map<const ParameterState*, GradBuffer*> buffer_of;
+  Device device;
+  Tensor totals;            // f64 [2] on the device: Σ loss, Σ count
+  std::optional<bool> shares;  // whether this cycle's losses are shares; unset before the first
+  int64_t declared = -1;    // the batch's own count; −1: none
+  Phase phase = Phase::idle;
+  bool whole = false;       // some operation needs the whole cycle: all tapes are recorded first
+  MicroStep micro;
+  int64_t samples_done = 0;
+  uint64_t batch = 0;       // hash of the batch's samples, to know it again
+  Step step;
+  CycleIndex index;
+
+  GradBuffer& buffer(ParameterState& parameter) const;
+  std::unique_ptr<Tape> tape(Tape::Run run, std::span<const int64_t> samples);
+  /// Throws BadOrder, naming `call`, unless a micro-batch may begin.
+  void require_edge(const char* call) const;
+  void add(const Loss& loss, const Tensor& value);
+  void end_micro_batch(int64_t samples);
+  void clear();
+};
+
+uint64_t hash_samples(std::span<const int64_t> samples);
+
+}  // namespace accrue

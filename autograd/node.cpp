@@ -1,0 +1,41 @@
+#include "accrue/autograd/tape.h"
+
+namespace accrue {
+
+void Node::pass(const Tensor& dy) {
+  const Deposit deposit = place();
+  launch(dy.device(), kernel::Copy{dy.in(), deposit.into, deposit.write});
+}
+
+Deposit OperationNode::place() {
+  if (!slot) {
+    slot = Tensor(shape, dtype, device);
+    return {slot.out(), Write::set};
+  }
+  if (slot.sharers() > 1) {  // it was passed on uncopied, and its other holder still reads it
+    Tensor own = empty_like(slot);
+    launch(device, kernel::Copy{slot.in(), own.out(), Write::set});
+    slot = own;
+  }
+  return {slot.out(), Write::add};
+}
+
+void OperationNode::pass(const Tensor& dy) {
+  if (!slot && dy.shape() == shape && dy.dtype() == dtype && dy.is_contiguous()) slot = dy;
+  else Node::pass(dy);
+}
+
+void OperationNode::pull(bool keep_saved) {
+  const Tensor dy = std::move(slot);
+  slot = Tensor();
+  std::array<Edge, max_inputs> edges;
+  const auto from = inputs();
+  for (size_t i = 0; i < from.size(); ++i) edges[i] = Edge(from[i].node.get());
+  if (needs_cycle() && !tape->has_buffers()) gather_backward(saved, dy);
+  backward(saved, dy, {edges.data(), from.size()});
+  if (keep_saved) return;
+  saved.clear();
+  for (Input& input : from) input.kept = Tensor();
+}
+
+}  // namespace accrue

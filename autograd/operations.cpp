@@ -1,0 +1,194 @@
+#include "accrue/autograd/operations.h"
+
+namespace accrue {
+namespace {
+
+using namespace kernel;
+
+// Deposits dy where the input may have been broadcast to dy's shape.
+void pass_broadcast(const Edge& edge, const Tensor& dy, const Shape& shape) {
+  if (dy.shape() == shape) return edge.pass(dy);
+  const Deposit d = edge.place();
+  launch(dy.device(), SumTo{dy.in(), d.into, d.write});
+}
+
+struct AddOp {
+  Shape a_shape, b_shape;
+  Tensor forward(Saved&, const Tensor& a, const Tensor& b) const {
+    Tensor y(broadcast("add", a.shape(), b.shape()), a.dtype(), a.device());
+    launch(y.device(), Binary{BinaryFormula::add, a.in(), b.in(), y.out(), Write::set});
+    return y;
+  }
+  void backward(const Saved&, const Tensor& dy, Edge da, Edge db) const {
+    if (da) pass_broadcast(da, dy, a_shape);
+    if (db) pass_broadcast(db, dy, b_shape);
+  }
+};
+
+struct MultiplyOp {
+  Tensor forward(Saved& saved, const Tensor& a, const Tensor& b) const {
+    Tensor y(broadcast("multiply", a.shape(), b.shape()), a.dtype(), a.device());
+    launch(y.device(), Binary{BinaryFormula::multiply, a.in(), b.in(), y.out(), Write::set});
+    saved = {a, b};
+    return y;
+  }
+  void backward(const Saved& saved, const Tensor& dy, Edge da, Edge db) const {
+    if (da) deposit(da, dy, saved[1], saved[0].shape());
+    if (db) deposit(db, dy, saved[0], saved[1].shape());
+  }
+  static void deposit(const Edge& edge, const Tensor& dy, const Tensor& other, const Shape& shape) {
+    if (dy.shape() == shape) {
+      const Deposit d = edge.place();
+      launch(dy.device(),
+             Binary{BinaryFormula::multiply, dy.in(), other.in(), d.into, d.write});
+      return;
+    }
+    Tensor product = empty_like(dy);
+    launch(dy.device(),
+           Binary{BinaryFormula::multiply, dy.in(), other.in(), product.out(), Write::set});
+    pass_broadcast(edge, product, shape);
+  }
+};
+
+struct ScaleOp {
+  double factor;
+  Tensor forward(Saved&, const Tensor& x) const {
+    Tensor y = empty_like(x);
+    launch(x.device(), Scale{x.in(), {}, factor, y.out(), Write::set});
+    return y;
+  }
+  void backward(const Saved&, const Tensor& dy, Edge dx) const {
+    const Deposit d = dx.place();
+    launch(dy.device(), Scale{dy.in(), {}, factor, d.into, d.write});
+  }
+};
+
+Tensor rows(const Tensor& x) { return x.reshape({-1, x.shape()[-1]}); }
+
+Out rows(Out x) {
+  x.shape = {x.shape.elements() / x.shape[-1], x.shape[-1]};
+  x.strides = contiguous_strides(x.shape);
+  return x;
+}
+
+Tensor multiply(const char* name, const Tensor& x, const Tensor& w, const In& bias) {
+  require(x.shape().rank >= 1 && w.shape().rank == 2 && x.shape()[-1] == w.shape()[0], "[", name,
+          "] expected x […, K] and w [K, N], got ", x.shape(), " and ", w.shape(),
+          name == std::string_view("matmul_transposed") ? " (transposed)" : "");
+  require(x.dtype() == w.dtype(), "[", name, "] expected one dtype, got ", x.dtype(), " and ", w.dtype());
+  require(!bias || (bias.shape.rank == 1 && bias.shape[0] == w.shape()[1]), "[", name,
+          "] expected a bias of shape [", w.shape()[1], "], got ", bias.shape);
+  Shape shape = x.shape();
+  shape[-1] = w.shape()[1];
+  Tensor y(shape, x.dtype(), x.device());
+  launch(x.device(), Matmul{rows(x).in(), w.in(), rows(y.out()), Write::set, bias});
+  return y;
+}
+
+// dx = dy·wᵀ, dw = xᵀ·dy; a transposed weight's gradient is the transposed dyᵀ·x.
+void multiply_backward(const Tensor& x, const Tensor& w, const Tensor& dy, Edge dx, Edge dw,
+                       bool transposed) {
+  if (dx) {
+    const Deposit d = dx.place();
+    launch(dy.device(), Matmul{rows(dy).in(), w.transpose(0, 1).in(), rows(d.into), d.write});
+  }
+  if (dw) {
+    const Tensor a = transposed ? rows(dy) : rows(x), b = transposed ? rows(x) : rows(dy);
+    const Deposit d = dw.place();
+    launch(dy.device(), Matmul{a.transpose(0, 1).in(), b.in(), d.into, d.write});
+  }
+}
+
+struct LinearOp {
+  Tensor forward(Saved& saved, const Tensor& x, const Tensor& w, const Tensor& b) const {
+    saved = {x, w};
+    return multiply("linear", x, w, b.in());
+  }
+  void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dw, Edge db) const {
+    multiply_backward(saved[0], saved[1], dy, dx, dw, false);
+    if (db) pass_broadcast(db, rows(dy), {dy.shape()[-1]});
+  }
+};
+
+struct MatmulOp {
+  bool transposed;
+  Tensor forward(Saved& saved, const Tensor& x, const Tensor& w) const {
+    saved = {x, w};
+    return transposed ? multiply("matmul_transposed", x, w.transpose(0, 1), {})
+                      : multiply("matmul", x, w, {});
+  }
+  void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dw) const {
+    const Tensor w = transposed ? saved[1].transpose(0, 1) : saved[1];
+    multiply_backward(saved[0], w, dy, dx, dw, transposed);
+  }
+};
+
+struct UnaryOp {
+  UnaryFormula formula;
+  Tensor forward(Saved& saved, const Tensor& x) const {
+    Tensor y = empty_like(x);
+    launch(x.device(), Unary{formula, x.in(), y.out()});
+    saved = {x};
+    return y;
+  }
+  void backward(const Saved& saved, const Tensor& dy, Edge dx) const {
+    launch(dy.device(), UnaryBackward{formula, saved[0].in(), dy.in(), dx.place()});
+  }
+};
+
+struct ReshapeOp {
+  Shape from, to;
+  Tensor forward(Saved&, const Tensor& x) const { return x.reshape(to); }
+  void backward(const Saved&, const Tensor& dy, Edge dx) const { dx.pass(dy.reshape(from)); }
+};
+
+struct SliceOp {
+  int64_t first, count;
+  Tensor forward(Saved&, const Tensor& x) const { return x.slice(first, count); }
+  void backward(const Saved&, const Tensor& dy, Edge dx) const {
+    const Deposit d = dx.place();
+    if (d.write == Write::set) launch(dy.device(), Fill{d.into, 0});  // dy covers only a part
+    Out part = d.into;
+    part.shape[0] = count;
+    if (part.data)
+      part.data = static_cast<char*>(part.data) + first * part.strides[0] * size_of(part.dtype);
+    launch(dy.device(), Copy{dy.in(), part, Write::add});
+  }
+};
+
+struct SumOp {
+  Tensor forward(Saved&, const Tensor& x) const {
+    Tensor y({1}, wide(x.dtype()), x.device());
+    launch(x.device(), SumTo{x.in(), y.out(), Write::set});
+    return y;
+  }
+  void backward(const Saved&, const Tensor& dy, Edge dx) const {
+    const Deposit d = dx.place();
+    launch(dy.device(), Copy{dy.in(), d.into, d.write});
+  }
+};
+
+}  // namespace
+
+Var operator+(const Var& a, const Var& b) { return record("add", AddOp{a.shape(), b.shape()}, a, b); }
+Var operator*(const Var& a, const Var& b) { return record("multiply", MultiplyOp{}, a, b); }
+Var scale(const Var& x, double factor) { return record("scale", ScaleOp{factor}, x); }
+Var matmul(const Var& x, const Var& w) { return record("matmul", MatmulOp{false}, x, w); }
+Var matmul_transposed(const Var& x, const Var& w) {
+  return record("matmul_transposed", MatmulOp{true}, x, w);
+}
+Var linear(const Var& x, const Var& w, const Var& b) { return record("linear", LinearOp{}, x, w, b); }
+Var gelu(const Var& x) { return record("gelu", UnaryOp{UnaryFormula::gelu}, x); }
+Var silu(const Var& x) { return record("silu", UnaryOp{UnaryFormula::silu}, x); }
+Var relu(const Var& x) { return record("relu", UnaryOp{UnaryFormula::relu}, x); }
+Var tanh(const Var& x) { return record("tanh", UnaryOp{UnaryFormula::tanh}, x); }
+Var reshape(const Var& x, Shape shape) {
+  const Shape to = x.value().reshape(shape).shape();
+  return record("reshape", ReshapeOp{x.shape(), to}, x);
+}
+Var slice(const Var& x, int64_t first, int64_t count) {
+  return record("slice", SliceOp{first, count}, x);
+}
+Var sum(const Var& x) { return record("sum", SumOp{}, x); }
+
+}  // namespace accrue

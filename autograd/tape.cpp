@@ -1,0 +1,178 @@
+#include "accrue/autograd/tape.h"
+
+#include <algorithm>
+
+#include "accrue/autograd/module.h"
+#include "accrue/core/mode.h"
+
+namespace accrue {
+namespace {
+
+thread_local Tape* tape_now = nullptr;
+
+}  // namespace
+
+Tape::Tape(Run run, std::vector<int64_t> samples, CycleIndex cycle, Buffers buffers)
+    : run_(run), sample_indices_(std::move(samples)), cycle_(cycle), buffers_(std::move(buffers)) {}
+
+Tape::~Tape() { release(); }
+
+Tape* Tape::current() { return tape_now; }
+TapeScope::TapeScope(Tape* tape) : before_(tape_now) { tape_now = tape; }
+TapeScope::~TapeScope() { tape_now = before_; }
+
+// Links are cut before nodes die: a Var that outlives its tape must not hold a chain of nodes whose
+// destruction would recurse as deep as the tape is long.
+void Tape::release() {
+  for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
+    for (Input& input : (*node)->inputs()) input = {};
+    (*node)->saved.clear();
+    (*node)->slot = (*node)->value = Tensor();
+    (*node)->tape = nullptr;
+  }
+  nodes_.clear();
+  intervals_.clear();
+}
+
+Var record(std::shared_ptr<OperationNode> node, std::span<const Var> inputs) {
+  if (Tape* tape = Tape::current()) return tape->append(std::move(node), inputs);
+  std::array<Tensor, max_inputs> values;
+  for (size_t i = 0; i < inputs.size(); ++i) values[i] = inputs[i].value();
+  Saved unused;
+  return Var(node->forward(unused, {values.data(), inputs.size()}));
+}
+
+Tensor Tape::forward(OperationNode& node, std::span<const Var> inputs) {
+  std::array<Tensor, max_inputs> values;
+  for (size_t i = 0; i < inputs.size(); ++i) values[i] = inputs[i].value();
+  const std::span<const Tensor> in(values.data(), inputs.size());
+  Saved forgotten;
+  if (run_ == Run::later) {
+    const ModeScope shapes(Mode::shapes);
+    return node.forward(forgotten, in);
+  }
+  if (node.needs_cycle()) {
+    if (buffers_)
+      throw NeedsClosure(text("[", node.name(), "] expected the whole cycle before it can go on; use "
+                              "Cycle::run with a closure instead of begin and backward"));
+    node.gather(in[0]);  // recorded outside of a cycle: this batch is the whole
+  }
+  return node.forward(in_interval_ ? forgotten : node.saved, in);
+}
+
+Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var> inputs) {
+  const bool again = run_ == Run::later || in_interval_;
+  bool needed = false;
+  for (const Var& input : inputs) {
+    if (!input.node()) continue;
+    needed = true;
+    if (input.node()->index >= 0)
+      require_order(static_cast<OperationNode*>(input.node().get())->tape == this, "[", node->name(),
+                    "] expected inputs recorded in this scope, got one of another scope or one that "
+                    "has ended; try detach()");
+  }
+  const Tensor value = forward(*node, inputs);
+  if (!needed && run_ == Run::at_once) return Var(value);  // a constant of constants
+
+  const auto index = static_cast<int32_t>(nodes_.size());
+  const int32_t interval_first = in_interval_ ? intervals_.back().first : 0;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    Input& input = node->inputs()[i];
+    input.node = inputs[i].node();
+    const int32_t from = input.node ? input.node->index : -1;
+    if (from >= 0) static_cast<OperationNode*>(input.node.get())->last_use = index;
+    // When this runs again, operations of the same interval and parameters will have their values.
+    if (again && (!input.node || (from >= 0 && from < interval_first))) input.kept = inputs[i].value();
+  }
+  node->index = index;
+  node->tape = this;
+  node->shape = value.shape();
+  node->dtype = value.dtype();
+  node->device = value.device();
+  nodes_.push_back(node);
+  return Var(value, std::move(node));
+}
+
+void Tape::run(int32_t first, int32_t last, Keep keep) {
+  std::array<Tensor, max_inputs> values;
+  for (int32_t i = first; i < last; ++i) {
+    OperationNode& node = *nodes_[i];
+    const auto inputs = node.inputs();
+    for (size_t k = 0; k < inputs.size(); ++k)
+      values[k] = inputs[k].kept ? inputs[k].kept : inputs[k].node->input();
+    Saved forgotten;
+    node.saved.clear();
+    node.value = node.forward(keep == Keep::saved ? node.saved : forgotten,
+                              {values.data(), inputs.size()});
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      values[k] = Tensor();
+      if (!inputs[k].node || inputs[k].node->index < 0) continue;
+      auto& from = static_cast<OperationNode&>(*inputs[k].node);
+      if (from.last_use == i && (keep == Keep::saved || from.index >= first)) from.value = Tensor();
+    }
+    const bool read_later = keep == Keep::saved ? node.last_use < last : true;
+    if (node.last_use < 0 || !read_later) node.value = Tensor();
+  }
+}
+
+void Tape::pull(int32_t first, int32_t last, Graph graph) {
+  auto interval = std::find_if(intervals_.rbegin(), intervals_.rend(),
+                               [&](const Interval& one) { return one.last <= last; });
+  for (int32_t i = last - 1; i >= first; --i) {
+    OperationNode& node = *nodes_[i];
+    if (interval != intervals_.rend() && interval->last == i + 1) {
+      run(interval->first, interval->last, Keep::saved);
+      ++interval;
+    }
+    if (node.slot) node.pull(graph == Graph::keep);
+    for (Input& input : node.inputs())
+      if (input.node) input.node->used();
+  }
+}
+
+void Tape::backward(const Var& out, const Tensor& cotangent, Graph graph) {
+  if (!out.node()) return;  // made of constants alone
+  require_order(out.node()->index < 0 ||
+                    static_cast<OperationNode*>(out.node().get())->tape == this,
+                "[backward] expected a Var recorded in this scope, got one of another");
+  require(cotangent.shape() == out.shape(), "[backward] expected a cotangent of shape ", out.shape(),
+          ", got ", cotangent.shape());
+  out.node()->pass(cotangent);
+  pull(0, size(), graph);
+  if (graph == Graph::release) release();
+}
+
+void backward(const Var& out, const Tensor& cotangent, Graph graph) {
+  require_order(Tape::current() != nullptr,
+                "[backward] expected a scope that records; try Recording or Cycle::begin");
+  Tape::current()->backward(out, cotangent, graph);
+}
+
+void Tape::begin_interval() {
+  if (run_ == Run::later) return;  // every segment of such a tape is run again anyway
+  require_order(!in_interval_, "[recompute] expected no recompute() inside another");
+  intervals_.push_back({size(), size()});
+  in_interval_ = true;
+}
+
+void Tape::end_interval() noexcept {
+  if (!in_interval_) return;
+  intervals_.back().last = size();
+  in_interval_ = false;
+}
+
+RandomKey Tape::random_key(const RandomSite& site) {
+  const uint64_t name = hash_of(site.seed.value, site.name);
+  return {hash_of(name, "call", calls_[name]++), cycle_.value};
+}
+
+const Tensor& Tape::samples(Device device) {
+  require(!sample_indices_.empty(), "[random] expected the samples' global indices, got none; try "
+                                    "Recording with samples");
+  if (!samples_)
+    samples_ = Tensor::of<int64_t>({static_cast<int64_t>(sample_indices_.size())}, sample_indices_,
+                                   device);
+  return samples_;
+}
+
+}  // namespace accrue

@@ -1,0 +1,49 @@
+// The table of the `cpu` backend.
+#include "accrue/core/cpu/attention.h"
+#include "accrue/core/cpu/kernels.h"
+#include "accrue/core/cpu/matmul.h"
+
+namespace accrue {
+namespace {
+
+template <class Args>
+Kernel<Args> with(void (*run)(const Args&, void*), size_t (*workspace)(const Args&) = nullptr) {
+  return {workspace, run};
+}
+
+}  // namespace
+
+Device Device::cpu() {
+  // In the order of Kernels: the types of the arguments hold it.
+  static const Backend table{
+      "cpu",
+      &host_allocator(),
+      [](DType type) { return type == DType::f32 || type == DType::bf16; },
+      {with(cpu::matmul, cpu::matmul_workspace),
+       with(cpu::copy),
+       with(cpu::sum_to),
+       with(cpu::fill),
+       with(cpu::binary),
+       with(cpu::unary),
+       with(cpu::unary_backward),
+       with(cpu::scale),
+       with(cpu::norm),
+       with(cpu::norm_backward, cpu::norm_backward_workspace),
+       with(cpu::dropout),
+       with(cpu::attention, cpu::attention_workspace),
+       with(cpu::attention_backward, cpu::attention_backward_workspace),
+       with(cpu::rope),
+       with(cpu::embedding),
+       with(cpu::embedding_backward),
+       with(cpu::cross_entropy),
+       with(cpu::cross_entropy_backward),
+       with(cpu::count_targets),
+       with(cpu::squared_error, cpu::squared_error_workspace),
+       with(cpu::squared_error_backward),
+       with(cpu::squared_sum, cpu::squared_sum_workspace),
+       with(cpu::sgd),
+       with(cpu::adam)}};
+  return {&table};
+}
+
+}  // namespace accrue

@@ -1,0 +1,57 @@
+// Keyed dropout: lanes × 4 elements of a sample at a time.
+#include "accrue/core/cpu/attention.h"
+#include "accrue/core/cpu/draws.h"
+
+namespace accrue::cpu {
+namespace {
+
+/// y[i] = or += x[i]·factor for the elements [first, first + count) of a sample; first % 4 = 0.
+template <bool Add, class T>
+void drop_chunk(
+    const kernel::Dropout& a, int64_t sample, int64_t first, int64_t count, const T* x, T* y) {
+  Bits low, high, words[4];
+  for (int i = 0; i < lanes; ++i) {
+    const uint64_t quad = static_cast<uint64_t>(first) / 4 + i;
+    low[i] = static_cast<uint32_t>(quad), high[i] = static_cast<uint32_t>(quad >> 32);
+  }
+  draw(a.key, sample, low, high, words);
+  const Keep keep(a.p);
+  float factors[4 * lanes];
+  for (int w = 0; w < 4; ++w) {
+    const Floats factor = keep(words[w]);
+    for (int i = 0; i < lanes; ++i) factors[4 * i + w] = factor[i];
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const float dropped = to_float(x[i]) * factors[i];
+    y[i] = from_float<T>(Add ? to_float(y[i]) + dropped : dropped);
+  }
+}
+
+template <bool Add, class T>
+void drop(const kernel::Dropout& a) {
+  constexpr int64_t chunk = 4 * lanes;
+  const int64_t batch = a.x.shape[0], size = batch ? a.x.shape.elements() / batch : 0;
+  const int64_t chunks = (size + chunk - 1) / chunk;
+  parallel_rows(batch * chunks, 4 * chunk, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t b = i / chunks, element = i % chunks * chunk;
+      const int64_t at = b * size + element;
+      drop_chunk<Add>(
+          a, static_cast<const int64_t*>(a.samples.data)[b], element,
+          size - element < chunk ? size - element : chunk, static_cast<const T*>(a.x.data) + at,
+          static_cast<T*>(a.y.data) + at);
+    }
+  });
+}
+
+}  // namespace
+
+void dropout(const kernel::Dropout& a, void*) {
+  const bool add = a.write == Write::add;
+  if (a.x.dtype == DType::bf16)
+    add ? drop<true, BFloat16>(a) : drop<false, BFloat16>(a);
+  else
+    add ? drop<true, float>(a) : drop<false, float>(a);
+}
+
+}  // namespace accrue::cpu

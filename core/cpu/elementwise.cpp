@@ -1,0 +1,173 @@
+// Binary and Unary: one pass over memory each.
+#include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/kernels.h"
+#include "accrue/core/cpu/strided.h"
+
+namespace accrue::cpu {
+namespace {
+
+using kernel::BinaryFormula;
+using kernel::UnaryFormula;
+
+struct Add {
+  template <class Number>
+  static Number value(Number a, Number b) {
+    return a + b;
+  }
+};
+struct Multiply {
+  template <class Number>
+  static Number value(Number a, Number b) {
+    return a * b;
+  }
+};
+
+template <class Formula, class T, class How>
+void binary_run(
+    const T* a, int64_t step_a, const T* b, int64_t step_b, T* y, int64_t step_y, int64_t n,
+    How how) {
+  if (step_a == 1 && step_b == 1 && step_y == 1) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) put(how, y[i], Formula::value(to_float(a[i]), to_float(b[i])));
+  } else if (step_a == 1 && step_b == 0 && step_y == 1) {
+    const float other = to_float(*b);
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) put(how, y[i], Formula::value(to_float(a[i]), other));
+  } else {
+    for (int64_t i = 0; i < n; ++i)
+      put(how, y[i * step_y], Formula::value(to_float(a[i * step_a]), to_float(b[i * step_b])));
+  }
+}
+
+template <class Formula>
+void binary_of(const kernel::Binary& args) {
+  const auto& [formula, a, b, y, write] = args;
+  const In target = y;
+  const Loops<3> loops(y.shape, {&a, &b, &target});
+  const auto [step_a, step_b, step_y] = loops.inner();
+  if (is_fast(y.dtype) && a.dtype == y.dtype && b.dtype == y.dtype) {
+    with_float(y.dtype, [&](auto type) {
+      using T = decltype(type);
+      with_write(write, [&](auto how) {
+        loops.parallel([&](const auto& offsets, int64_t n) {
+          binary_run<Formula>(
+              static_cast<const T*>(a.data) + offsets[0], step_a,
+              static_cast<const T*>(b.data) + offsets[1], step_b,
+              static_cast<T*>(y.data) + offsets[2], step_y, n, how);
+        });
+      });
+    });
+    return;
+  }
+  loops.parallel([&](const auto& offsets, int64_t n) {
+    double left[block], right[block];
+    for (int64_t i = 0; i < n; i += block) {
+      const int64_t count = std::min(block, n - i);
+      read_block(a, offsets[0] + i * step_a, step_a, count, left);
+      read_block(b, offsets[1] + i * step_b, step_b, count, right);
+      for (int64_t j = 0; j < count; ++j) left[j] = Formula::value(left[j], right[j]);
+      write_block(left, y, offsets[2] + i * step_y, step_y, count, write);
+    }
+  });
+}
+
+inline float sigmoid(float x) { return 1 / (1 + fast_exp(-x)); }
+
+/// sigmoid(x) and 1 − sigmoid(x), both without cancellation.
+struct Sigmoid {
+  float value, rest;
+  explicit Sigmoid(float x) {
+    const float e = fast_exp(std::min(-x, 80.0f));  // finite: rest would be inf·0
+    value = 1 / (1 + e);
+    rest = e * value;
+  }
+};
+
+/// x/2·(1 + tanh u) is x·sigmoid(2u): the same number, without the cancellation where x is
+/// negative.
+struct Gelu {
+  static constexpr float linear = 1.5957691216057308f;  // 2·√(2/π)
+  static constexpr float cubic = linear * 0.044715f;
+  static float value(float x) { return x * sigmoid(x * (linear + cubic * x * x)); }
+  static float slope(float x) {
+    const float squared = x * x;
+    const Sigmoid s(x * (linear + cubic * squared));
+    return s.value + x * s.value * s.rest * (linear + 3 * cubic * squared);
+  }
+};
+struct Silu {
+  static float value(float x) { return x * sigmoid(x); }
+  static float slope(float x) {
+    const Sigmoid s(x);
+    return s.value * (1 + x * s.rest);
+  }
+};
+struct Relu {
+  static float value(float x) { return x < 0 ? 0 : x; }  // a NaN stays
+  static float slope(float x) { return x > 0 ? 1 : 0; }
+};
+struct Tanh {
+  static float value(float x) { return fast_tanh(x); }
+  static float slope(float x) {
+    const float y = fast_tanh(x);
+    return 1 - y * y;
+  }
+};
+
+template <class Body>
+void with_formula(UnaryFormula formula, const Body& body) {
+  switch (formula) {
+    case UnaryFormula::gelu:
+      return body(Gelu{});
+    case UnaryFormula::silu:
+      return body(Silu{});
+    case UnaryFormula::relu:
+      return body(Relu{});
+    case UnaryFormula::tanh:
+      return body(Tanh{});
+  }
+}
+
+constexpr int64_t work_of_exp = 4;  // simple operations
+
+}  // namespace
+
+void binary(const kernel::Binary& args, void*) {
+  if (args.formula == BinaryFormula::add)
+    binary_of<Add>(args);
+  else
+    binary_of<Multiply>(args);
+}
+
+void unary(const kernel::Unary& args, void*) {
+  with_formula(args.formula, [&](auto f) {
+    with_float(args.x.dtype, [&](auto type) {
+      const auto* x = static_cast<const decltype(type)*>(args.x.data);
+      auto* y = static_cast<decltype(type)*>(args.y.data);
+      parallel_rows(args.y.shape.elements(), work_of_exp, [=](int64_t first, int64_t last) {
+#pragma omp simd
+        for (int64_t i = first; i < last; ++i)
+          put(Writing<Write::set>{}, y[i], f.value(to_float(x[i])));
+      });
+    });
+  });
+}
+
+void unary_backward(const kernel::UnaryBackward& args, void*) {
+  with_formula(args.formula, [&](auto f) {
+    with_float(args.x.dtype, [&](auto type) {
+      with_write(args.dx.write, [&](auto how) {
+        const auto* x = static_cast<const decltype(type)*>(args.x.data);
+        const auto* dy = static_cast<const decltype(type)*>(args.dy.data);
+        auto* dx = static_cast<decltype(type)*>(args.dx.into.data);
+        parallel_rows(args.x.shape.elements(), work_of_exp, [=](int64_t first, int64_t last) {
+#pragma omp simd
+          for (int64_t i = first; i < last; ++i)
+            put(how, dx[i], f.slope(to_float(x[i])) * to_float(dy[i]));
+        });
+      });
+    });
+  });
+}
+
+}  // namespace accrue::cpu

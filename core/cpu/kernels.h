@@ -1,0 +1,40 @@
+// The kernels of this folder that need no header of their own. Their contracts are those of the
+// argument structs in core/kernels.h; every pointer to workspace is 64-byte aligned.
+#pragma once
+#include "accrue/core/kernels.h"
+
+namespace accrue::cpu {
+
+void copy(const kernel::Copy&, void* workspace);
+void scale(const kernel::Scale&, void* workspace);
+void fill(const kernel::Fill&, void* workspace);
+void sum_to(const kernel::SumTo&, void* workspace);
+
+void binary(const kernel::Binary&, void* workspace);
+void unary(const kernel::Unary&, void* workspace);
+void unary_backward(const kernel::UnaryBackward&, void* workspace);
+
+void norm(const kernel::Norm&, void* workspace);
+size_t norm_backward_workspace(const kernel::NormBackward&);
+void norm_backward(const kernel::NormBackward&, void* workspace);
+
+void embedding(const kernel::Embedding&, void* workspace);
+void embedding_backward(const kernel::EmbeddingBackward&, void* workspace);
+
+void cross_entropy(const kernel::CrossEntropy&, void* workspace);
+void cross_entropy_backward(const kernel::CrossEntropyBackward&, void* workspace);
+void count_targets(const kernel::CountTargets&, void* workspace);
+size_t squared_error_workspace(const kernel::SquaredError&);
+void squared_error(const kernel::SquaredError&, void* workspace);
+void squared_error_backward(const kernel::SquaredErrorBackward&, void* workspace);
+
+size_t squared_sum_workspace(const kernel::SquaredSum&);
+void squared_sum(const kernel::SquaredSum&, void* workspace);
+void sgd(const kernel::Sgd&, void* workspace);
+void adam(const kernel::Adam&, void* workspace);
+
+/// to[c] = or += Σ_r from[r, c], in an order that depends on neither threads nor columns.
+/// from [rows, columns], row-major and dense; `to` f32 or bf16.
+void sum_columns(const float* from, int64_t rows, int64_t columns, const Deposit& to);
+
+}  // namespace accrue::cpu

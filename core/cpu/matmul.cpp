@@ -1,0 +1,119 @@
+// Matrix products: which route a product takes, and the f32 route.
+#include "accrue/core/cpu/matmul.h"
+
+#include <omp.h>
+
+#include <algorithm>
+
+#include "accrue/core/cpu/matmul_parts.h"
+
+namespace accrue::cpu {
+
+MatrixLayout layout_of(const Shape& shape, const Shape& strides) {
+  const int64_t rows = shape[0], columns = shape[1];
+  // A single row or column may have any stride along its size of 1.
+  if ((strides[1] == 1 || columns == 1) && (rows == 1 || strides[0] >= columns))
+    return {rows == 1 ? columns : strides[0], false};
+  if ((strides[0] == 1 || rows == 1) && (columns == 1 || strides[1] >= rows))
+    return {columns == 1 ? rows : strides[1], true};
+  return {};
+}
+
+Product::Product(const kernel::Matmul& args)
+    : args(args),
+      M(args.c.shape[0]),
+      N(args.c.shape[1]),
+      K(args.a.shape[1]),
+      a(layout_of(args.a.shape, args.a.strides)),
+      b(layout_of(args.b.shape, args.b.strides)),
+      c(layout_of(args.c.shape, args.c.strides)) {}
+
+bool Product::plain(DType in, DType out) const {
+  return args.a.dtype == in && args.b.dtype == in && args.c.dtype == out && a.ld && b.ld && c.ld &&
+         !c.transposed;
+}
+
+void check_dnnl(dnnl_status_t status, const char* call, std::source_location place) {
+  if (status == dnnl_success) return;
+  throw Failure(text(
+      "[matmul] expected ", call, " to succeed, got oneDNN status ", static_cast<int>(status),
+      " at ", place.file_name(), ":", place.line(), "; try DNNL_VERBOSE=1 for oneDNN's own words"));
+}
+
+namespace {
+
+template <class T>
+void put_bias(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  const T* bias = static_cast<const T*>(p.args.bias.data) + column * p.args.bias.strides[0];
+  for (int64_t i = row; i < row + rows; ++i) {
+    float* c = static_cast<float*>(p.args.c.data) + i * p.c.ld + column;
+    for (int64_t j = 0; j < columns; ++j) {
+      const float value = bias[j * p.args.bias.strides[0]];
+      c[j] = p.add() ? c[j] + value : value;
+    }
+  }
+}
+
+/// The part of c at (row, column), by the calling thread and, outside a parallel region, its team.
+dnnl_status_t sgemm_part(
+    const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  if (rows <= 0 || columns <= 0) return dnnl_success;
+  if (p.args.bias) {
+    if (p.args.bias.dtype == DType::bf16)
+      put_bias<BFloat16>(p, row, rows, column, columns);
+    else
+      put_bias<float>(p, row, rows, column, columns);
+  }
+  const auto* a = static_cast<const float*>(p.args.a.data) + row * (p.a.transposed ? 1 : p.a.ld);
+  const auto* b = static_cast<const float*>(p.args.b.data) + column * (p.b.transposed ? p.b.ld : 1);
+  auto* c = static_cast<float*>(p.args.c.data) + row * p.c.ld + column;
+  return dnnl_sgemm(
+      p.a.transposed ? 'T' : 'N', p.b.transposed ? 'T' : 'N', rows, columns, p.K, 1.0f, a, p.a.ld,
+      b, p.b.ld, p.add() || p.args.bias ? 1.0f : 0.0f, c, p.c.ld);
+}
+
+int64_t share(int64_t total, int64_t grain, int64_t part, int64_t parts) {
+  return std::min(total, (total + grain - 1) / grain * part / parts * grain);
+}
+
+}  // namespace
+
+void sgemm(const Product& p) {
+  // Few threads do best with a private band of c each: one fork, no barrier inside. A band of rows
+  // packs all of b, so where b must be transposed and is the larger one, bands are columns.
+  constexpr int few = 8, row_grain = 8, column_grain = 48;  // the kernel's own tile
+  const int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+  const bool columns = p.b.transposed && p.N > p.M;
+  const bool bands = threads > 1 && threads <= few &&
+                     (columns ? p.N >= 2 * column_grain * threads : p.M >= 2 * row_grain * threads);
+  if (!bands) return check_dnnl(sgemm_part(p, 0, p.M, 0, p.N), "dnnl_sgemm");
+  int worst = dnnl_success;
+#pragma omp parallel num_threads(threads) reduction(max : worst)
+  {
+    const int part = omp_get_thread_num(), parts = omp_get_num_threads();
+    const int64_t total = columns ? p.N : p.M, grain = columns ? column_grain : row_grain;
+    const int64_t first = share(total, grain, part, parts);
+    const int64_t count = share(total, grain, part + 1, parts) - first;
+    worst = columns ? sgemm_part(p, 0, p.M, first, count) : sgemm_part(p, first, count, 0, p.N);
+  }
+  check_dnnl(static_cast<dnnl_status_t>(worst), "dnnl_sgemm");
+}
+
+size_t matmul_workspace(const kernel::Matmul& args) {
+  const Product product(args);
+  if (const Primitive* primitive = find_primitive(product))
+    return primitive_workspace(*primitive, product);
+  if (product.plain(DType::f32, DType::f32)) return 0;
+  return fallback_workspace(product);
+}
+
+void matmul(const kernel::Matmul& args, void* memory) {
+  const Product product(args);
+  if (product.M == 0 || product.N == 0) return;
+  if (Primitive* primitive = find_primitive(product))
+    return run_primitive(*primitive, product, memory);
+  if (product.plain(DType::f32, DType::f32)) return sgemm(product);
+  run_fallback(product, memory);
+}
+
+}  // namespace accrue::cpu

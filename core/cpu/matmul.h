@@ -1,0 +1,17 @@
+// Matrix products of the `cpu` backend.
+#pragma once
+#include <cstddef>
+
+#include "accrue/core/kernels.h"
+
+namespace accrue::cpu {
+
+/// Bytes of workspace that `matmul` needs. Also makes the entry for a kept layout of `b` (see
+/// Packs), without filling it, so that a dry run counts its bytes.
+size_t matmul_workspace(const kernel::Matmul&);
+
+/// c = a·b + bias, or c += a·b + bias; the contract is kernel::Matmul's. Any strides, f32 and bf16
+/// in any combination. Same shapes, strides and threads: same bits. Throws Failure if oneDNN fails.
+void matmul(const kernel::Matmul&, void* workspace);
+
+}  // namespace accrue::cpu

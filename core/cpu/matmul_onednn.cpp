@@ -1,0 +1,254 @@
+// Matrix products by oneDNN's matmul primitive: which layouts serve it best, and the cache.
+#include <omp.h>
+
+#include <cstring>
+#include <dnnl.hpp>
+#include <unordered_map>
+
+#include "accrue/core/cpu/matmul_parts.h"
+
+namespace accrue::cpu {
+namespace {
+
+using dnnl::memory;
+
+/// Where b comes from.
+enum class Source : uint8_t {
+  plain,      // as it lies in memory
+  workspace,  // packed for this call; a is transposed into the workspace as well
+  kept        // packed once per cycle, in the weight's Packs
+};
+
+/// What of a product a primitive depends on.
+struct Key {
+  int64_t M, N, K, a_ld, b_ld, c_ld;
+  int32_t threads;
+  bool a_transposed, b_transposed, add;
+  DType in, out, bias;
+  bool has_bias;
+  Source source;
+
+  bool operator==(const Key&) const = default;
+};
+
+uint64_t mix(uint64_t hash, uint64_t value) {
+  hash = (hash ^ value) * 0x9e3779b97f4a7c15;
+  return hash ^ hash >> 29;
+}
+
+struct Hash {
+  size_t operator()(const Key& key) const {
+    uint64_t hash = 0;
+    for (int64_t size : {key.M, key.N, key.K, key.a_ld, key.b_ld, key.c_ld}) hash = mix(hash, size);
+    const uint64_t bits = uint64_t(key.threads) << 32 | key.a_transposed << 0 |
+                          key.b_transposed << 1 | key.add << 2 | key.has_bias << 3 |
+                          int(key.in) << 4 | int(key.out) << 8 | int(key.bias) << 12 |
+                          int(key.source) << 16;
+    return mix(hash, bits);
+  }
+};
+
+const dnnl::engine& engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+memory::data_type type_of(DType dtype) {
+  return dtype == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32;
+}
+
+memory::desc describe(int64_t rows, int64_t columns, DType dtype, int64_t ld, bool transposed) {
+  const auto strides = transposed ? memory::dims{1, ld} : memory::dims{ld, 1};
+  return {{rows, columns}, type_of(dtype), strides};
+}
+
+/// All zero where oneDNN's choice is no layout that pack_matrix makes.
+Packing packing_of(const memory::desc& b, DType dtype) {
+  const auto& blocking = b.data.format_desc.blocking;
+  const int64_t pair = dtype == DType::bf16 ? 2 : 1;
+  const bool known = b.data.format_kind == dnnl_blocked && blocking.inner_nblks == pair + 1 &&
+                     blocking.inner_idxs[0] == 0 && blocking.inner_blks[0] == 16 &&
+                     blocking.inner_idxs[1] == 1 &&
+                     (pair == 1 || (blocking.inner_idxs[2] == 0 && blocking.inner_blks[2] == 2));
+  if (!known) return {};
+  return {blocking.inner_blks[1], pair, blocking.strides[0], blocking.strides[1]};
+}
+
+size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace
+
+class Primitive {
+ public:
+  explicit Primitive(const Key& key) : key_(key) { make(); }
+  bool exists() const { return static_cast<bool>(matmul_); }
+  size_t workspace(const Product& p) const {
+    if (key_.source == Source::kept) entry(p);
+    return scratch_bytes_ + a_bytes_ + (key_.source == Source::workspace ? b_bytes_ : 0);
+  }
+  void run(const Product& p, void* workspace);
+
+ private:
+  void make();
+  Packs::Entry& entry(const Product& p) const {
+    return p.args.b.packs->entry(layout_, b_bytes_, Device::cpu());
+  }
+  const void* packed(const Product& p, void* workspace);
+
+  Key key_;
+  dnnl::matmul matmul_;
+  Packing packing_;
+  uint64_t layout_ = 0;  // of b, among the weight's Packs
+  size_t scratch_bytes_ = 0, a_bytes_ = 0, b_bytes_ = 0;
+  memory a_, b_, c_, bias_, scratch_;
+};
+
+void Primitive::make() {
+  const Key& k = key_;
+  const bool packs = k.source != Source::plain, turned = k.source == Source::workspace;
+  const auto a = turned ? describe(k.M, k.K, k.in, k.K, false)
+                        : describe(k.M, k.K, k.in, k.a_ld, k.a_transposed);
+  const auto b = packs ? memory::desc({k.K, k.N}, type_of(k.in), memory::format_tag::any)
+                       : describe(k.K, k.N, k.in, k.b_ld, k.b_transposed);
+  const auto c = describe(k.M, k.N, k.out, k.c_ld, false);
+  const auto bias = k.has_bias ? describe(1, k.N, k.bias, k.N, false) : memory::desc();
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (k.add) {
+    dnnl::post_ops sum;
+    sum.append_sum(1.0f);
+    attributes.set_post_ops(sum);
+  }
+  // An empty primitive (`allow_empty`) where oneDNN has none for this CPU.
+  const dnnl::matmul::primitive_desc made(
+      dnnl::matmul::desc(a, b, bias, c), attributes, engine(), true);
+  // oneDNN's other implementations are slower than the routes that remain.
+  if (!made || std::strncmp(made.impl_info_str(), "brg", 3) != 0) return;
+  if (packs) {
+    packing_ = packing_of(made.weights_desc(), k.in);
+    if (packing_.width == 0) return;
+    b_bytes_ = aligned(made.weights_desc().get_size());
+    for (int64_t part :
+         {k.K, k.N, packing_.width, packing_.row_step, packing_.column_step,
+          int64_t(k.b_transposed), int64_t(k.in)})
+      layout_ = mix(layout_, part);
+  }
+  if (turned) a_bytes_ = aligned(k.M * k.K * size_of(k.in));
+  scratch_bytes_ = aligned(made.scratchpad_desc().get_size());
+  a_ = memory(made.src_desc(), engine(), nullptr);
+  b_ = memory(made.weights_desc(), engine(), nullptr);
+  c_ = memory(made.dst_desc(), engine(), nullptr);
+  if (k.has_bias) bias_ = memory(made.bias_desc(), engine(), nullptr);
+  scratch_ = memory(made.scratchpad_desc(), engine(), nullptr);
+  matmul_ = dnnl::matmul(made);
+}
+
+const void* Primitive::packed(const Product& p, void* workspace) {
+  if (key_.source == Source::plain) return p.args.b.data;
+  if (key_.source == Source::workspace) {
+    pack_matrix(p.args.b.data, p.b, p.K, p.N, packing_, workspace);
+    return workspace;
+  }
+  Packs::Entry& kept = entry(p);
+  void* place = kept.data.data<uint8_t>();
+  if (!kept.valid) pack_matrix(p.args.b.data, p.b, p.K, p.N, packing_, place);
+  kept.valid = true;
+  return place;
+}
+
+void Primitive::run(const Product& p, void* workspace) {
+  static thread_local dnnl::stream stream(engine());
+  char* const place = static_cast<char*>(workspace);
+  void* a = const_cast<void*>(p.args.a.data);
+  if (key_.source == Source::workspace) {
+    a = place + scratch_bytes_;
+    transpose_matrix(
+        static_cast<const uint16_t*>(p.args.a.data), p.a.ld, p.K, p.M, static_cast<uint16_t*>(a));
+  }
+  void* b = const_cast<void*>(packed(p, place + scratch_bytes_ + a_bytes_));
+  const auto point = [](memory& memory, void* data) {
+    check_dnnl(dnnl_memory_set_data_handle(memory.get(), data), "dnnl_memory_set_data_handle");
+    return memory.get();
+  };
+  dnnl_exec_arg_t arguments[5] = {
+      {DNNL_ARG_SRC, point(a_, a)},
+      {DNNL_ARG_WEIGHTS, point(b_, b)},
+      {DNNL_ARG_DST, point(c_, p.args.c.data)},
+      {DNNL_ARG_SCRATCHPAD, point(scratch_, place)},
+  };
+  if (key_.has_bias)
+    arguments[4] = {DNNL_ARG_BIAS, point(bias_, const_cast<void*>(p.args.bias.data))};
+  check_dnnl(
+      dnnl_primitive_execute(matmul_.get(), stream.get(), key_.has_bias ? 5 : 4, arguments),
+      "dnnl_primitive_execute");
+}
+
+namespace {
+
+/// The primitive with these layouts of b; null if oneDNN has none.
+Primitive* find(const Product& p, Source source) {
+  // One cache per thread: the primitives hold the addresses of the call.
+  static thread_local std::unordered_map<Key, Primitive, Hash> cache;
+  const bool has_bias(p.args.bias);
+  const Key key{
+      p.M,
+      p.N,
+      p.K,
+      p.a.ld,
+      p.b.ld,
+      p.c.ld,
+      omp_get_max_threads(),
+      p.a.transposed,
+      p.b.transposed,
+      p.add(),
+      p.args.a.dtype,
+      p.args.c.dtype,
+      has_bias ? p.args.bias.dtype : DType::f32,
+      has_bias,
+      source};
+  auto found = cache.find(key);
+  if (found == cache.end()) {
+    constexpr size_t bound = 4096;  // ragged shapes without end must not fill the memory
+    if (cache.size() >= bound) cache.clear();
+    try {
+      found = cache.try_emplace(key, key).first;
+    } catch (const dnnl::error& error) {
+      check_dnnl(error.status, "dnnl::matmul::primitive_desc");
+    }
+  }
+  return found->second.exists() ? &found->second : nullptr;
+}
+
+}  // namespace
+
+Primitive* find_primitive(const Product& p) {
+  if (p.M == 0 || p.N == 0 || p.K == 0) return nullptr;
+  const In& bias = p.args.bias;
+  if (bias && bias.strides[0] != 1 && p.N > 1) return nullptr;
+  if (p.plain(DType::f32, DType::f32)) {
+    // sgemm packs b at each call, which counts where few rows share it. Beyond the second-level
+    // cache a kept layout gains nothing and costs as much memory as the weight.
+    constexpr int64_t few_rows = 128, small_weight = 1 << 19;
+    const bool kept = p.args.b.packs && p.M > 1 && p.M <= few_rows && p.K * p.N <= small_weight;
+    return kept ? find(p, Source::kept) : nullptr;
+  }
+  if (!p.plain(DType::bf16, DType::bf16) && !p.plain(DType::bf16, DType::f32)) return nullptr;
+  // The head of a large vocabulary is read from memory either way.
+  constexpr int64_t largest_kept = 1 << 24;
+  Primitive* primitive = nullptr;
+  if (p.args.b.packs && p.K * p.N <= largest_kept)
+    primitive = find(p, Source::kept);
+  else if (p.a.transposed && p.M > 1)
+    primitive = find(p, Source::workspace);
+  return primitive ? primitive : find(p, Source::plain);
+}
+
+size_t primitive_workspace(const Primitive& primitive, const Product& p) {
+  return primitive.workspace(p);
+}
+
+void run_primitive(Primitive& primitive, const Product& p, void* workspace) {
+  primitive.run(p, workspace);
+}
+
+}  // namespace accrue::cpu

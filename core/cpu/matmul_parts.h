@@ -1,0 +1,62 @@
+// What the files of the matrix product share: the problem as BLAS sees it, and the three routes.
+#pragma once
+#include <dnnl.h>
+
+#include <source_location>
+
+#include "accrue/core/kernels.h"
+
+namespace accrue::cpu {
+
+/// A matrix in memory: element (i, j) lies at i·ld + j, or at j·ld + i if transposed.
+struct MatrixLayout {
+  int64_t ld = 0;  // 0: the strides are neither
+  bool transposed = false;
+};
+
+MatrixLayout layout_of(const Shape& shape, const Shape& strides);
+
+/// c [M, N] = or += a [M, K]·b [K, N] + bias.
+struct Product {
+  const kernel::Matmul& args;
+  int64_t M, N, K;
+  MatrixLayout a, b, c;
+
+  explicit Product(const kernel::Matmul& args);
+  bool add() const { return args.write == Write::add; }
+  /// Strides that BLAS and oneDNN can express, in dtypes (of a and b; of c).
+  bool plain(DType in, DType out) const;
+};
+
+/// Throws Failure naming the call, its code and its place unless `status` is success.
+void check_dnnl(
+    dnnl_status_t status, const char* call, std::source_location = std::source_location::current());
+
+/// f32 with plain strides: dnnl_sgemm, shared out among the threads.
+void sgemm(const Product&);
+
+/// A oneDNN matmul primitive made for these shapes, strides, dtypes and threads.
+class Primitive;
+/// The primitive for this product, made at first use and kept by the thread; null where oneDNN has
+/// none that is faster than the other routes.
+Primitive* find_primitive(const Product&);
+size_t primitive_workspace(const Primitive&, const Product&);
+void run_primitive(Primitive&, const Product&, void* workspace);
+
+/// Everything else: inputs widened to f32, sgemm, the result rounded or added into c.
+size_t fallback_workspace(const Product&);
+void run_fallback(const Product&, void* workspace);
+
+/// oneDNN's blocked layout of b [K, N]: blocks of 16·pair rows and `width` columns; in a block
+/// [16][width][pair]. Blocks at row·row_step + column·column_step elements. Edges are zeros.
+struct Packing {
+  int64_t width = 0, pair = 0;
+  int64_t row_step = 0, column_step = 0;
+};
+/// to = b in this layout. The dtype is bf16 (pair 2) or f32 (pair 1).
+void pack_matrix(const void* b, MatrixLayout, int64_t K, int64_t N, const Packing&, void* to);
+/// to [columns, rows] = the transpose of from [rows, columns], both row-major, bf16.
+void transpose_matrix(
+    const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to);
+
+}  // namespace accrue::cpu

@@ -1,0 +1,150 @@
+// The consuming kernels: each reads the sums once, normalises, and updates in the same pass.
+#include <cmath>
+#include <limits>
+
+#include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/items.h"
+#include "accrue/core/cpu/kernels.h"
+
+namespace accrue::cpu {
+namespace {
+
+constexpr int64_t work_per_element = 4;
+
+/// A decaying moment would end as a subnormal number, which costs a processor's assist at every
+/// step ever after.
+inline float flushed(float moment) {
+  return std::abs(moment) < std::numeric_limits<float>::min() ? 0 : moment;
+}
+
+/// A sum that nothing was deposited into.
+struct Zero {
+  float operator[](int64_t) const { return 0; }
+};
+
+/// body(sum): a pointer of its dtype, or Zero.
+template <class Item, class Body>
+void with_sum(const Item& item, const Body& body) {
+  if (!item.sum) return body(Zero{});
+  with_float(
+      item.sum.dtype, [&](auto type) { body(static_cast<const decltype(type)*>(item.sum.data)); });
+}
+
+template <bool has_copy>
+inline void refresh(BFloat16* copy, int64_t i, float weight) {
+  if constexpr (has_copy) copy[i] = from_float<BFloat16>(weight);
+}
+
+template <class Item, class Body>
+void with_copy(const Item& item, const Body& body) {
+  if (item.copy)
+    body(std::true_type{});
+  else
+    body(std::false_type{});
+}
+
+/// The numbers of kernel::Adam in f32, as the loop uses them.
+struct AdamFactors {
+  float scale, beta1, rest1, beta2, rest2, step, correction2, epsilon, coupled, decoupled;
+  explicit AdamFactors(const kernel::Adam& a)
+      : scale(a.scale),
+        beta1(a.beta1),
+        rest1(1 - a.beta1),
+        beta2(a.beta2),
+        rest2(1 - a.beta2),
+        step(a.lr / a.correction1),
+        correction2(1 / a.correction2),
+        epsilon(a.epsilon),
+        coupled(a.decoupled ? 0 : a.weight_decay),
+        decoupled(a.decoupled ? a.lr * a.weight_decay : 0) {}
+};
+
+template <bool has_copy, class Sum>
+void adam_range(
+    const kernel::AdamItem& item, const AdamFactors& f, Sum sum, int64_t first, int64_t last) {
+  float* weight = static_cast<float*>(item.weight.data);
+  float* mean = static_cast<float*>(item.mean.data);
+  float* variance = static_cast<float*>(item.variance.data);
+  BFloat16* copy = static_cast<BFloat16*>(item.copy.data);
+  const AdamFactors a = f;  // a copy that the stores below cannot alias
+#pragma omp simd
+  for (int64_t i = first; i < last; ++i) {
+    const float w = weight[i], g = to_float(sum[i]) * a.scale + a.coupled * w;
+    const float m = flushed(a.beta1 * mean[i] + a.rest1 * g);
+    const float v = flushed(a.beta2 * variance[i] + a.rest2 * (g * g));
+    mean[i] = m;
+    variance[i] = v;
+    const float updated =
+        w - a.decoupled * w - a.step * m / (std::sqrt(v * a.correction2) + a.epsilon);
+    weight[i] = updated;
+    refresh<has_copy>(copy, i, updated);
+  }
+}
+
+struct SgdFactors {
+  float scale, lr, momentum, decay;
+  explicit SgdFactors(const kernel::Sgd& s)
+      : scale(s.scale), lr(s.lr), momentum(s.momentum), decay(s.weight_decay) {}
+};
+
+template <bool has_copy, bool has_velocity, class Sum>
+void sgd_range(
+    const kernel::SgdItem& item, const SgdFactors& f, bool nesterov, Sum sum, int64_t first,
+    int64_t last) {
+  float* weight = static_cast<float*>(item.weight.data);
+  float* velocity = static_cast<float*>(item.velocity.data);
+  BFloat16* copy = static_cast<BFloat16*>(item.copy.data);
+  const SgdFactors s = f;
+  // The step is lr·(u·share + g·rest): Nesterov's looks one momentum ahead.
+  const float share = nesterov ? s.momentum : 1, rest = nesterov ? 1 : 0;
+#pragma omp simd
+  for (int64_t i = first; i < last; ++i) {
+    const float w = weight[i], g = to_float(sum[i]) * s.scale + s.decay * w;
+    float step = g;
+    if constexpr (has_velocity) {
+      const float u = flushed(s.momentum * velocity[i] + g);
+      velocity[i] = u;
+      step = share * u + rest * g;
+    }
+    const float updated = w - s.lr * step;
+    weight[i] = updated;
+    refresh<has_copy>(copy, i, updated);
+  }
+}
+
+}  // namespace
+
+void adam(const kernel::Adam& args, void*) {
+  const auto items = args.items;
+  const AdamFactors factors(args);
+  parallel_items(
+      items.size(), work_per_element, [&](int64_t i) { return items[i].weight.shape.elements(); },
+      [&](int64_t i, int64_t first, int64_t last, int64_t) {
+        with_sum(items[i], [&](auto sum) {
+          with_copy(items[i], [&](auto has_copy) {
+            adam_range<has_copy.value>(items[i], factors, sum, first, last);
+          });
+        });
+      });
+}
+
+void sgd(const kernel::Sgd& args, void*) {
+  const auto items = args.items;
+  const SgdFactors factors(args);
+  parallel_items(
+      items.size(), work_per_element, [&](int64_t i) { return items[i].weight.shape.elements(); },
+      [&](int64_t i, int64_t first, int64_t last, int64_t) {
+        const auto& item = items[i];
+        with_sum(item, [&](auto sum) {
+          with_copy(item, [&](auto has_copy) {
+            constexpr bool copies = has_copy.value;
+            if (item.velocity)
+              sgd_range<copies, true>(item, factors, args.nesterov, sum, first, last);
+            else
+              sgd_range<copies, false>(item, factors, args.nesterov, sum, first, last);
+          });
+        });
+      });
+}
+
+}  // namespace accrue::cpu

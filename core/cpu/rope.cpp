@@ -1,0 +1,72 @@
+// Rotary positions: the angles are worked out once per call, in f64, then shared by all heads.
+#include <cmath>
+#include <vector>
+
+#include "accrue/core/cpu/attention.h"
+#include "accrue/core/cpu/vector.h"
+
+namespace accrue::cpu {
+namespace {
+
+struct Turns {
+  std::vector<float> cosine, sine;  // [T, D/2]
+};
+
+Turns turns_of(int64_t length, int64_t half, double base, bool inverse) {
+  Turns turns{std::vector<float>(length * half), std::vector<float>(length * half)};
+  std::vector<double> frequency(half);
+  for (int64_t i = 0; i < half; ++i) frequency[i] = std::pow(base, -static_cast<double>(i) / half);
+  parallel_rows(length, 50 * half, [&](int64_t first, int64_t last) {
+    for (int64_t i = first * half; i < last * half; ++i) {
+      const double angle = static_cast<double>(i / half) * frequency[i % half];
+      turns.cosine[i] = static_cast<float>(std::cos(angle));
+      turns.sine[i] = static_cast<float>(inverse ? -std::sin(angle) : std::sin(angle));
+    }
+  });
+  return turns;
+}
+
+template <bool Add, class T>
+void turn(const T* x, T* y, const float* cosine, const float* sine, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = to_float(x[i]), b = to_float(x[i + half]);
+    const float first = a * cosine[i] - b * sine[i], second = a * sine[i] + b * cosine[i];
+    y[i] = from_float<T>(Add ? to_float(y[i]) + first : first);
+    y[i + half] = from_float<T>(Add ? to_float(y[i + half]) + second : second);
+  }
+}
+
+template <bool Add, class T>
+void turn_all(const kernel::Rope& a) {
+  const int64_t length = a.x.shape[1], heads = a.x.shape[3], width = a.x.shape[4], half = width / 2;
+  const Turns turns = turns_of(length, half, a.base, a.inverse);
+  parallel_rows(a.x.shape[0] * length, 3 * heads * width, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; ++row)
+      for (int64_t part = 0; part < 3; ++part)
+        for (int64_t h = 0; h < heads; ++h) {
+          const int64_t b = row / length, t = row % length;
+          const auto at = [&](const Shape& strides) {
+            return b * strides[0] + t * strides[1] + part * strides[2] + h * strides[3];
+          };
+          const T* x = static_cast<const T*>(a.x.data) + at(a.x.strides);
+          T* y = static_cast<T*>(a.y.data) + at(a.y.strides);
+          if (part < 2)
+            turn<Add>(x, y, &turns.cosine[t * half], &turns.sine[t * half], half);
+          else
+            for (int64_t i = 0; i < width; ++i)
+              y[i] = Add ? from_float<T>(to_float(y[i]) + to_float(x[i])) : x[i];
+        }
+  });
+}
+
+}  // namespace
+
+void rope(const kernel::Rope& a, void*) {
+  const bool add = a.write == Write::add;
+  if (a.x.dtype == DType::bf16)
+    add ? turn_all<true, BFloat16>(a) : turn_all<false, BFloat16>(a);
+  else
+    add ? turn_all<true, float>(a) : turn_all<false, float>(a);
+}
+
+}  // namespace accrue::cpu

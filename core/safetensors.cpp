@@ -1,0 +1,164 @@
+// Tensors to and from safetensors files; the header's text is safetensors_header.cpp's business.
+#include "accrue/core/safetensors.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "accrue/core/safetensors_header.h"
+
+namespace accrue {
+
+using namespace safetensors;
+
+namespace {
+
+struct Strided {
+  std::byte* data;
+  Shape strides;  // in elements
+};
+
+// Copies bytes, where the copy kernel converts numbers: large i64 must not pass through an f64.
+void copy_elements(
+    Strided to, Strided from, const Shape& shape, size_t element_bytes, int dimension = 0) {
+  if (dimension == shape.rank) {
+    std::memcpy(to.data, from.data, element_bytes);
+    return;
+  }
+  for (int64_t i = 0; i < shape[dimension]; ++i) {
+    copy_elements(to, from, shape, element_bytes, dimension + 1);
+    to.data += to.strides[dimension] * static_cast<int64_t>(element_bytes);
+    from.data += from.strides[dimension] * static_cast<int64_t>(element_bytes);
+  }
+}
+
+std::vector<std::byte> row_major_bytes(const Tensor& tensor) {
+  std::vector<std::byte> bytes(tensor.bytes());
+  auto* data = static_cast<std::byte*>(const_cast<void*>(tensor.in().data));
+  copy_elements(
+      {bytes.data(), contiguous_strides(tensor.shape())}, {data, tensor.strides()}, tensor.shape(),
+      size_of(tensor.dtype()));
+  return bytes;
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
+  const std::string_view header = header_of(file_.bytes(), path);
+  data_ = file_.bytes().subspan(length_bytes + header.size());
+  Header parsed = read_header(header, path);
+  tensors_ = std::move(parsed.tensors);
+  metadata_ = std::move(parsed.metadata);
+
+  for (const auto& [name, info] : tensors_) names_.push_back(name);
+  std::ranges::stable_sort(names_, {}, [&](const std::string& name) {
+    const SafetensorsInfo& it = tensors_.find(name)->second;
+    return std::pair(it.offset, it.bytes);  // empty tensors lie before what begins at the same byte
+  });
+  size_t end = 0;
+  for (const std::string& name : names_) {
+    const SafetensorsInfo& it = tensors_.find(name)->second;
+    require(
+        it.offset == end && it.bytes <= data_.size() - end, "[safetensors] expected ", Quoted(name),
+        " of '", path, "' to begin at byte ", end, " and to end by ", data_.size(), ", got ",
+        it.offset, " to ", it.offset + it.bytes, ": ",
+        it.offset < end   ? "tensors overlap"
+        : it.offset > end ? "there is a hole before it"
+                          : "the file is truncated",
+        "; try to write it again");
+    end += it.bytes;
+  }
+  require(
+      end == data_.size(), "[safetensors] expected ", end, " bytes of data in '", path, "', got ",
+      data_.size(), "; try to write it again");
+}
+
+const SafetensorsInfo& SafetensorsFile::info(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  require(
+      found != tensors_.end(), "[safetensors] expected a tensor of '", file_.path(), "', got ",
+      Quoted(name), "; try one of its names()");
+  return found->second;
+}
+
+std::span<const std::byte> SafetensorsFile::bytes(std::string_view name) const {
+  const SafetensorsInfo& it = info(name);
+  return data_.subspan(it.offset, it.bytes);
+}
+
+DType SafetensorsFile::dtype_of_stored(std::string_view name) const {
+  const SafetensorsInfo& it = info(name);
+  require(
+      it.dtype.has_value(), "[safetensors] expected F64, F32, BF16, I64, I32 or U8 for ",
+      Quoted(name), " of '", file_.path(), "', got ", it.stored, "; try to convert it first");
+  return *it.dtype;
+}
+
+void SafetensorsFile::load(std::string_view name, Tensor& into) const {
+  const DType dtype = dtype_of_stored(name);
+  const SafetensorsInfo& it = info(name);
+  require(
+      it.shape == into.shape() && dtype == into.dtype(), "[safetensors] expected ", into.dtype(),
+      into.shape(), " for ", Quoted(name), " of '", file_.path(), "', got ", dtype, it.shape,
+      "; try a model of the same sizes");
+  auto* to = static_cast<std::byte*>(into.out().data);
+  auto* from = const_cast<std::byte*>(bytes(name).data());
+  if (!to) return;  // a dry run
+  if (into.is_contiguous()) {
+    std::memcpy(to, from, it.bytes);
+  } else {
+    copy_elements(
+        {to, into.strides()}, {from, contiguous_strides(it.shape)}, it.shape, size_of(dtype));
+  }
+}
+
+Tensor SafetensorsFile::tensor(std::string_view name, Device device) const {
+  Tensor result(info(name).shape, dtype_of_stored(name), device);
+  load(name, result);
+  return result;
+}
+
+namespace {
+
+std::vector<Item> in_file_order(const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  std::vector<Item> items;
+  std::set<std::string_view> names;
+  for (const auto& [name, tensor] : tensors) {
+    require(
+        name != metadata_key && tensor && (tensor.in().data || tensor.elements() == 0),
+        "[safetensors] expected a tensor with memory and a free name, got ", Quoted(name),
+        "; try to write outside a dry run");
+    require(
+        names.insert(name).second, "[safetensors] expected names that differ, got two of ",
+        Quoted(name), "; try to rename one");
+    items.push_back({name, &tensor});
+  }
+  std::ranges::sort(items, [](const Item& a, const Item& b) {
+    const Format *x = format_of(a.tensor->dtype()), *y = format_of(b.tensor->dtype());
+    return x != y ? x > y : a.name < b.name;
+  });
+  return items;
+}
+
+}  // namespace
+
+void write_safetensors(
+    const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
+    const std::map<std::string, std::string>& metadata) {
+  const std::vector<Item> items = in_file_order(tensors);
+  const std::string header = make_header(items, metadata);
+  write_whole(path, [&](const WriteBytes& write) {
+    const uint64_t length = header.size();
+    write(std::as_bytes(std::span(&length, 1)));
+    write(std::as_bytes(std::span(header)));
+    for (const Item& item : items) {
+      const Tensor& tensor = *item.tensor;
+      if (tensor.is_contiguous())
+        write({static_cast<const std::byte*>(tensor.in().data), tensor.bytes()});
+      else
+        write(row_major_bytes(tensor));
+    }
+  });
+}
+
+}  // namespace accrue

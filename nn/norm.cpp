@@ -1,0 +1,79 @@
+#include "accrue/nn/functional.h"
+
+namespace accrue {
+namespace {
+
+using namespace kernel;
+
+Shape rows_of(const Tensor& x) { return {x.elements() / x.shape()[-1], x.shape()[-1]}; }
+
+Out rows(Out out) {
+  out.shape = {out.shape.elements() / out.shape[-1], out.shape[-1]};
+  out.strides = contiguous_strides(out.shape);
+  return out;
+}
+
+std::optional<Deposit> place(const Edge& edge) {
+  if (!edge) return std::nullopt;
+  return edge.place();
+}
+
+void check(const char* name, const Var& x, const Var& weight) {
+  require(x.shape().rank >= 1 && weight.shape() == Shape({x.shape()[-1]}), "[", name,
+          "] expected a weight of shape [", x.shape().rank ? x.shape()[-1] : 0, "] for x ", x.shape(),
+          ", got ", weight.shape());
+}
+
+Tensor normalize(Saved& saved, const Tensor& x, const Tensor& gamma, const In& beta, double epsilon,
+                 bool centered) {
+  Tensor y = empty_like(x);
+  Tensor statistics({rows_of(x)[0], 2}, wide(x.dtype()), x.device());
+  const Tensor flat = x.reshape(rows_of(x));
+  launch(x.device(),
+         Norm{flat.in(), gamma.in(), beta, rows(y.out()), statistics.out(), epsilon, centered});
+  saved = {flat, gamma, statistics};
+  return y;
+}
+
+struct LayerNormOp {
+  double epsilon;
+  Tensor forward(Saved& saved, const Tensor& x, const Tensor& gamma, const Tensor& beta) const {
+    return normalize(saved, x, gamma, beta.in(), epsilon, true);
+  }
+  void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dgamma, Edge dbeta) const {
+    auto into = place(dx);
+    if (into) into->into = rows(into->into);
+    launch(dy.device(), NormBackward{saved[0].in(), saved[1].in(), saved[2].in(),
+                                     dy.reshape(saved[0].shape()).in(), into, place(dgamma),
+                                     place(dbeta), true});
+  }
+};
+
+struct RmsNormOp {
+  double epsilon;
+  Tensor forward(Saved& saved, const Tensor& x, const Tensor& gamma) const {
+    return normalize(saved, x, gamma, {}, epsilon, false);
+  }
+  void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dgamma) const {
+    auto into = place(dx);
+    if (into) into->into = rows(into->into);
+    launch(dy.device(), NormBackward{saved[0].in(), saved[1].in(), saved[2].in(),
+                                     dy.reshape(saved[0].shape()).in(), into, place(dgamma),
+                                     std::nullopt, false});
+  }
+};
+
+}  // namespace
+
+Var layer_norm(const Var& x, const Var& gamma, const Var& beta, double epsilon) {
+  check("layer_norm", x, gamma);
+  check("layer_norm", x, beta);
+  return record("layer_norm", LayerNormOp{epsilon}, x, gamma, beta);
+}
+
+Var rms_norm(const Var& x, const Var& gamma, double epsilon) {
+  check("rms_norm", x, gamma);
+  return record("rms_norm", RmsNormOp{epsilon}, x, gamma);
+}
+
+}  // namespace accrue

@@ -1,0 +1,49 @@
+// A sequence of token ids, from a mapped file or from memory.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "accrue/nn/tokenizer.h"
+
+namespace accrue {
+
+struct TokenizedFile;
+
+/// Token ids that are read, never written. Copies and slices share their memory.
+class Tokens {
+ public:
+  /// Throws BadArgument unless every id is in [0, vocabulary).
+  Tokens(std::vector<int32_t> ids, int64_t vocabulary);
+  /// The file's text as the tokens of this tokenizer. Where each byte is a token (bytes; characters
+  /// of a pure ASCII text) the file stays mapped and is translated as it is read.
+  /// Throws Failure if the file cannot be read, BadArgument if it is empty or does not fit the
+  /// tokenizer.
+  static Tokens from_file(const std::string& path, const Tokenizer& tokenizer);
+  /// The same with a tokenizer made for this text.
+  static TokenizedFile from_file(const std::string& path, TokenizerKind kind);
+
+  int64_t size() const { return size_; }
+  int64_t vocabulary() const;
+  /// to[i] = id of token first + i, i < count. Throws BadArgument if out of range.
+  void copy(int64_t first, int64_t count, int32_t* to) const;
+  /// Tokens [first, first + count): the training or validation part. Throws BadArgument if out of
+  /// range.
+  Tokens slice(int64_t first, int64_t count) const;
+
+ private:
+  struct Source;
+  explicit Tokens(std::shared_ptr<const Source> source);
+  void require_range(const char* operation, int64_t first, int64_t count) const;
+
+  std::shared_ptr<const Source> source_;
+  int64_t first_ = 0, size_ = 0;
+};
+
+struct TokenizedFile {
+  Tokens tokens;
+  Tokenizer tokenizer;
+};
+
+}  // namespace accrue

@@ -1,0 +1,143 @@
+#include "accrue/optim/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_map>
+
+#include "accrue/core/kernels.h"
+
+namespace accrue {
+
+Optimizer::Optimizer(Parameters parameters, std::vector<Group> groups, double weight_decay, Schedule lr,
+                     double clip, std::vector<std::string> state_names)
+    : parameters_(std::move(parameters)),
+      groups_(std::move(groups)),
+      lr_(std::move(lr)),
+      clip_(clip),
+      state_names_(std::move(state_names)) {
+  require(!parameters_.list.empty(), "[optimizer] expected at least one parameter, got none");
+  require(clip_ >= 0, "[optimizer] expected a clip of at least 0 (0: none), got ", clip_);
+  groups_.push_back({"*", weight_decay, 1});
+  members_.resize(groups_.size());
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto group = std::ranges::find_if(
+        groups_, [&](const Group& one) { return matches(parameter(i).name, one.pattern); });
+    members_[group - groups_.begin()].push_back(i);
+  }
+  const TagScope tag(Tag::optimizer);
+  for (size_t which = 0; which < state_names_.size(); ++which) {
+    states_.emplace_back();
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+      require_order(static_cast<bool>(parameter(i).master),
+                    "[optimizer] expected initialised parameters; call initialize() first");
+      Tensor zero = empty_like(parameter(i).master);
+      launch(zero.device(), kernel::Fill{zero.out(), 0});
+      states_.back().push_back(zero);
+    }
+  }
+}
+
+void Optimizer::visit(Visitor& part) {
+  for (size_t which = 0; which < states_.size(); ++which)
+    for (size_t i = 0; i < parameters_.size(); ++i)
+      part(state_names_[which] + '.' + parameter(i).name, states_[which][i]);
+}
+
+Out Optimizer::copy_of(size_t i) const {
+  Tensor& copy = parameter(i).copy;
+  return copy ? copy.out() : Out();
+}
+
+void Optimizer::run(Step step, double scale, std::span<const In> sums) {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<size_t> members;
+    std::vector<In> of_members;
+    for (size_t i : members_[g]) {
+      if (parameter(i).frozen) continue;  // not even decayed
+      members.push_back(i);
+      of_members.push_back(sums[i]);
+    }
+    if (members.empty()) continue;
+    update({step, scale, lr_(step) * groups_[g].lr_factor}, groups_[g], members, of_members);
+    for (size_t i : members) parameter(i).changed(/*copy_fresh=*/static_cast<bool>(parameter(i).copy));
+  }
+}
+
+StepReport Optimizer::step(ClosedCycle&& closed) {
+  Optimizer* const self[] = {this};
+  return accrue::step(std::move(closed), self);
+}
+
+namespace {
+
+struct Gathered {
+  std::unordered_map<const ParameterState*, In> sum_of;
+  double norm;  // of the raw sums
+};
+
+// One pass over all sums: their norm, which is not finite if any of them is not.
+Gathered gather(const ClosedCycle& closed) {
+  Gathered result;
+  std::vector<In> sums;
+  Device device;
+  for (const auto& buffer : closed.buffers()) {
+    device = buffer->parameter_state()->master.device();
+    const In sum = buffer->sum();
+    result.sum_of[buffer->parameter_state().get()] = sum;
+    if (sum) sums.push_back(sum);
+  }
+  const TagScope tag(Tag::workspace);
+  Tensor squares({1}, DType::f64, device);
+  launch(device, kernel::SquaredSum{sums, squares.out()});
+  result.norm = std::sqrt(squares.item());
+  return result;
+}
+
+void check_partition(const Gathered& gathered, std::span<Optimizer* const> optimizers) {
+  std::unordered_map<const ParameterState*, int> owners;
+  for (const Optimizer* optimizer : optimizers)
+    for (const auto& one : optimizer->parameters().list) {
+      require(++owners[one.get()] == 1, "[step] expected each parameter in one optimizer, got ", one->name,
+              " in two");
+      require(gathered.sum_of.contains(one.get()) || one->frozen, "[step] expected parameters of the "
+              "cycle, got ", one->name, ", which is not; add it to the cycle");
+    }
+  for (const auto& [parameter, sum] : gathered.sum_of)
+    require(owners.contains(parameter) || parameter->frozen, "[step] expected each of the cycle's "
+            "parameters in an optimizer, got ", parameter->name, " in none");
+}
+
+}  // namespace
+
+StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
+  ClosedCycle closed = std::move(closed_);  // on an exception it is discarded here
+  require(!optimizers.empty(), "[step] expected at least one optimizer, got none");
+  const double clip = optimizers[0]->clip_;
+  for (const Optimizer* one : optimizers)
+    require(one->clip_ == clip, "[step] expected one clip for all optimizers, got ", clip, " and ",
+            one->clip_, "; the norm is taken over all parameters");
+
+  const Gathered gathered = gather(closed);
+  check_partition(gathered, optimizers);
+  const double count = closed.count(), norm = gathered.norm / count;
+  StepReport report{closed.step(), false, closed.mean_loss(), norm, optimizers[0]->lr_(closed.step())};
+  if (!std::isfinite(norm) || !std::isfinite(report.mean_loss)) {
+    report.skipped = true;
+    std::move(closed).finish(false);
+    return report;
+  }
+  const double scale = (clip > 0 && norm > clip ? clip / norm : 1) / count;
+  for (Optimizer* optimizer : optimizers) {
+    std::vector<In> sums;
+    for (const auto& one : optimizer->parameters().list) {
+      const auto found = gathered.sum_of.find(one.get());
+      sums.push_back(found == gathered.sum_of.end() ? In() : found->second);
+    }
+    optimizer->run(closed.step(), scale, sums);
+  }
+  ++report.step.value;
+  std::move(closed).finish(true);
+  return report;
+}
+
+}  // namespace accrue

@@ -1,0 +1,84 @@
+// Optimizers: they read a ClosedCycle's sums once, as const, and normalise while they update.
+#pragma once
+#include <concepts>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "accrue/autograd/cycle.h"
+#include "accrue/optim/schedule.h"
+
+namespace accrue {
+
+struct StepReport {
+  Step step;             // done, this one included
+  bool skipped;          // the gradient was not finite: nothing changed
+  double mean_loss;      // Σ loss / Σ count
+  double gradient_norm;  // of the mean gradient, over all parameters, before the clip
+  double learning_rate;  // of the first optimizer
+};
+
+/// Settings of the parameters whose names match; the first match wins.
+struct Group {
+  std::string pattern;
+  double weight_decay = 0;
+  double lr_factor = 1;
+};
+
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+
+  /// One step with this optimizer alone.
+  StepReport step(ClosedCycle&& closed);
+  /// The optimizer's own numbers, for a checkpoint.
+  void visit(Visitor& part);
+  const Parameters& parameters() const { return parameters_; }
+
+ protected:
+  /// What holds for a whole step: the sums times `scale` are the clipped mean gradient.
+  struct Update {
+    Step step;
+    double scale;
+    double lr;
+  };
+  Optimizer(Parameters parameters, std::vector<Group> groups, double weight_decay, Schedule lr,
+            double clip, std::vector<std::string> state_names);
+
+  /// Updates one group's parameters in one kernel. sums[i] belongs to members[i]; absent: zero.
+  virtual void update(const Update& update, const Group& group, std::span<const size_t> members,
+                      std::span<const In> sums) = 0;
+  ParameterState& parameter(size_t i) const { return *parameters_.list[i]; }
+  Tensor& state(size_t i, size_t which) { return states_[which][i]; }
+  bool has_state() const { return !states_.empty(); }
+  /// The working copy to refresh in the same pass; absent where operations read the master.
+  Out copy_of(size_t i) const;
+
+ private:
+  friend StepReport step(ClosedCycle&& closed, std::span<Optimizer* const> optimizers);
+  void run(Step step, double scale, std::span<const In> sums);
+
+  Parameters parameters_;
+  std::vector<Group> groups_;
+  std::vector<std::vector<size_t>> members_;  // of each group
+  Schedule lr_;
+  double clip_;
+  std::vector<std::string> state_names_;
+  std::vector<std::vector<Tensor>> states_;  // [state][parameter], zero at first
+};
+
+/// One step of several optimizers: finiteness, global norm and clip are decided once, over all
+/// parameters; Step advances once. A cycle whose gradient or loss is not finite is skipped:
+/// parameters, optimizers and Step stay as they are.
+/// Throws BadArgument unless each of the cycle's parameters is in exactly one optimizer (or frozen),
+/// and all name one clip. The cycle is discarded then.
+StepReport step(ClosedCycle&& closed, std::span<Optimizer* const> optimizers);
+
+template <std::derived_from<Optimizer>... O>
+StepReport step(ClosedCycle&& closed, O&... optimizers) {
+  Optimizer* const list[] = {&optimizers...};
+  return step(std::move(closed), list);
+}
+
+}  // namespace accrue

@@ -1,0 +1,51 @@
+// The optimizers, by increasing complexity.
+#pragma once
+#include "accrue/optim/optimizer.h"
+
+namespace accrue {
+
+struct SgdConfig {
+  Schedule lr = 0.01;
+  double momentum = 0, weight_decay = 0;
+  bool nesterov = false;
+  double clip = 0;                 // of the global norm of the mean gradient; 0: none
+  std::vector<Group> groups = {};  // settings by name pattern
+};
+/// g = ḡ + weight_decay·w; u = momentum·u + g; w −= lr·(nesterov ? g + momentum·u : u).
+struct Sgd final : Optimizer {
+  explicit Sgd(Parameters parameters, SgdConfig config = {});
+
+ private:
+  void update(const Update&, const Group&, std::span<const size_t>, std::span<const In>) override;
+  double momentum_;
+  bool nesterov_;
+};
+
+struct AdamConfig {
+  Schedule lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
+  double clip = 0;
+  std::vector<Group> groups = {};
+};
+/// m = β₁m + (1−β₁)g; v = β₂v + (1−β₂)g²; w −= lr·m̂/(√v̂ + ε), with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ).
+/// Adam: g = ḡ + weight_decay·w (arXiv 1412.6980).
+struct Adam : Optimizer {
+  explicit Adam(Parameters parameters, AdamConfig config = {});
+
+ protected:
+  Adam(Parameters parameters, AdamConfig config, bool decoupled);
+
+ private:
+  void update(const Update&, const Group&, std::span<const size_t>, std::span<const In>) override;
+  double beta1_, beta2_, epsilon_;
+  bool decoupled_;
+};
+
+using AdamWConfig = AdamConfig;
+/// Adam with decoupled decay: g = ḡ, and w −= lr·weight_decay·w before the update (arXiv 1711.05101).
+struct AdamW final : Adam {
+  explicit AdamW(Parameters parameters, AdamWConfig config = {})
+      : Adam(std::move(parameters), std::move(config), true) {}
+};
+
+}  // namespace accrue

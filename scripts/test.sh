@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs all tests: in Release with two threads and with one, then under the
+# address and undefined-behaviour sanitizers.
+# ACCRUE_SKIP_SETUP=1, ACCRUE_SKIP_ONE_THREAD=1 and ACCRUE_SKIP_ASAN=1 leave a part out.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+jobs=${ACCRUE_JOBS:-$(nproc)}
+# The tests' matrices are small: more threads than two would only wait for each other.
+threads=${OMP_NUM_THREADS:-2}
+
+times=()
+report() {
+  printf '\n%-28s %s\n' "part" "seconds"
+  for line in "${times[@]}"; do printf '%-28s %s\n' "${line%=*}" "${line##*=}"; done
+  echo "total $SECONDS s"
+}
+trap report EXIT
+
+part() {  # part NAME COMMAND…: runs, and notes how long it took
+  local name=$1 start=$SECONDS status=0
+  shift
+  printf '\n== %s\n' "$name"
+  "$@" || status=$?
+  times+=("$name$([ $status -eq 0 ] || echo ' (failed)')=$((SECONDS - start))")
+  return $status
+}
+
+build() {  # build PRESET
+  cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"
+}
+
+run_tests() {  # run_tests PRESET THREADS [CTEST OPTION…]
+  local preset=$1 count=$2
+  shift 2
+  OMP_NUM_THREADS=$count ctest --preset "$preset" "$@"
+}
+
+[ "${ACCRUE_SKIP_SETUP:-0}" = 1 ] || part "setup" scripts/setup.sh
+part "build, release" build release
+part "tests, release" run_tests release "$threads"
+# Tests labelled `once` do not compute: a second thread count tells nothing new of them.
+[ "${ACCRUE_SKIP_ONE_THREAD:-0}" = 1 ] ||
+  part "tests, release, one thread" run_tests release 1 -LE once -j "$jobs"
+if [ "${ACCRUE_SKIP_ASAN:-0}" != 1 ]; then
+  part "build, asan" build asan
+  part "tests, asan" run_tests asan "$threads" -LE once
+fi

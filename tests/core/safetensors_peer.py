@@ -1,0 +1,48 @@
+"""Reads a file that accrue wrote, or writes one for accrue, with the safetensors package itself.
+
+Called by safetensors_peer.cpp, which holds the same numbers:  safetensors_peer.py read|write FILE
+"""
+
+import sys
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+METADATA = {"maker": "peer", "größe": 'a "quoted"\nline'}
+ARRAYS = {
+    "f32": np.array([[1.0, -2.5, 3.0], [0.0, 1e-30, -7.0]], np.float32),
+    "f64": np.array([1e300, -0.1], np.float64),
+    "i32": np.array([-(2**31), 2**31 - 1], np.int32),
+    "i64": np.array([-(2**63), 2**63 - 1], np.int64),
+    "u8": np.arange(5, dtype=np.uint8),
+    "scalar": np.array(4.5, np.float32),
+    "empty": np.zeros((0, 4), np.float32),
+    "wörter/λ": np.array([[1.0], [2.0]], np.float32),
+}
+BF16 = np.array([0x3FC0, 0xC000, 0x7F80], np.uint16)  # 1.5, -2, infinity
+
+
+def read(path):
+    with open(path, "rb") as file:
+        tensors = dict(safetensors.deserialize(file.read()))
+    half = tensors.pop("bf16")
+    assert half["dtype"] == "BF16" and list(half["shape"]) == [3], half
+    assert bytes(half["data"]) == BF16.tobytes(), half
+    transposed = np.frombuffer(tensors.pop("transposed")["data"], np.float32)
+    assert np.array_equal(transposed.reshape(3, 2), ARRAYS["f32"].T), transposed
+    assert set(tensors) == set(ARRAYS), set(tensors)
+    with safetensors.safe_open(path, "np") as file:
+        assert file.metadata() == METADATA, file.metadata()
+        for name, array in ARRAYS.items():
+            got = file.get_tensor(name)
+            assert got.dtype == array.dtype and got.shape == array.shape, (name, got.dtype, got.shape)
+            assert got.tobytes() == array.tobytes(), (name, got)
+
+
+def write(path):
+    arrays = dict(ARRAYS, half=np.array([1.0], np.float16), truth=np.array([True]))
+    safetensors.numpy.save_file(arrays, path, METADATA)
+
+
+{"read": read, "write": write}[sys.argv[1]](sys.argv[2])

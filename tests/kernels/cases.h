@@ -1,0 +1,37 @@
+// The cases of every kernel, by theme. test_table.cpp says how to add one.
+#pragma once
+#include "kernels/stage.h"
+
+namespace accrue::test {
+
+Cases matmul_cases();
+
+Cases copy_cases();
+Cases fill_cases();
+Cases binary_cases();
+Cases unary_cases();
+Cases unary_backward_cases();
+Cases scale_cases();
+Cases dropout_cases();
+
+Cases sum_to_cases();
+Cases squared_sum_cases();
+Cases norm_cases();
+Cases norm_backward_cases();
+
+Cases attention_cases();
+Cases attention_backward_cases();
+Cases rope_cases();
+Cases embedding_cases();
+Cases embedding_backward_cases();
+
+Cases cross_entropy_cases();
+Cases cross_entropy_backward_cases();
+Cases count_targets_cases();
+Cases squared_error_cases();
+Cases squared_error_backward_cases();
+
+Cases sgd_cases();
+Cases adam_cases();
+
+}  // namespace accrue::test

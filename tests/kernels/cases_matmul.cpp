@@ -1,0 +1,102 @@
+// Cases of the matrix product.
+#include "kernels/cases.h"
+
+namespace accrue::test {
+namespace {
+
+struct Matrices {
+  DType ab, c;
+  int64_t M, N, K;
+  bool transpose_a = false, transpose_b = false, transpose_c = false;
+};
+
+/// [rows, columns], where wanted as the transpose of a row-major [columns, rows].
+Tensor matrix(Stage& stage, int64_t rows, int64_t columns, DType dtype, bool transposed) {
+  if (transposed) return stage.random({columns, rows}, dtype).transpose(0, 1);
+  return stage.random({rows, columns}, dtype);
+}
+
+/// Σ|terms| ≤ K products, the bias and what c held. The factors are below 1.
+Bound bound_of(int64_t K) { return {K + 2.0, K + 2.0}; }
+
+Tensor product(Stage& stage, const Matrices& m, Write write) {
+  if (m.transpose_c) return stage.out({m.N, m.M}, m.c, write, bound_of(m.K)).transpose(0, 1);
+  return stage.out({m.M, m.N}, m.c, write, bound_of(m.K));
+}
+
+void add(Cases& cases, const Matrices& m, Write write, bool bias) {
+  const std::string name = text(
+      m.ab, "→", m.c, " ", m.M, "×", m.N, "×", m.K, " ", m.transpose_a ? "aᵀ" : "",
+      m.transpose_b ? "bᵀ" : "", m.transpose_c ? "cᵀ" : "", " ", name_of(write),
+      bias ? " bias" : "");
+  cases.push_back(
+      {name, [=](Stage& stage) {
+         const Tensor a = matrix(stage, m.M, m.K, m.ab, m.transpose_a);
+         const Tensor b = matrix(stage, m.K, m.N, m.ab, m.transpose_b);
+         const Tensor row = bias ? stage.random({m.N}, m.ab) : Tensor();
+         Tensor c = product(stage, m, write);
+         stage.launch(kernel::Matmul{a.in(), b.in(), c.out(), write, bias ? row.in() : In{}});
+       }});
+}
+
+/// A weight keeps layouts of itself: they must be used again, and made again when it changes.
+void add_weight(Cases& cases, DType dtype, bool transposed) {
+  const std::string name = text(dtype, transposed ? " transposed" : "", " weight with packs");
+  cases.push_back(
+      {name, [=](Stage& stage) {
+         const Matrices m{dtype, dtype, 33, 65, 127};
+         Tensor weight = stage.random(transposed ? Shape{m.N, m.K} : Shape{m.K, m.N}, dtype);
+         weight.keep_packs();
+         const Tensor b = transposed ? weight.transpose(0, 1) : weight;
+         const auto multiply = [&] {
+           const Tensor a = stage.random({m.M, m.K}, dtype);
+           Tensor c = product(stage, m, Write::set);
+           stage.launch(kernel::Matmul{a.in(), b.in(), c.out(), Write::set});
+         };
+         multiply();
+         multiply();
+         const Tensor other = stage.random(weight.shape(), dtype);
+         launch(Device::reference(), kernel::Copy{other.in(), weight.out(), Write::set});
+         weight.keep_packs().invalidate();
+         multiply();
+       }});
+}
+
+/// Columns of a wider matrix: rows further apart than they are long.
+void add_columns(Cases& cases, DType dtype, Write write) {
+  cases.push_back({text(dtype, " columns of wider matrices ", name_of(write)), [=](Stage& stage) {
+                     const Tensor a = stage.random({17, 65 + 3}, dtype).slice(1, 2, 65);
+                     const Tensor b = stage.random({65, 33 + 5}, dtype).slice(1, 1, 33);
+                     Tensor c = stage.out({17, 33 + 4}, dtype, write, bound_of(65));
+                     stage.launch(kernel::Matmul{a.in(), b.in(), c.slice(1, 3, 33).out(), write});
+                   }});
+}
+
+}  // namespace
+
+Cases matmul_cases() {
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16;
+  const std::pair<DType, DType> types[] = {{f32, f32}, {bf16, bf16}, {bf16, f32}, {f32, bf16}};
+  const std::array<int64_t, 3> sizes[] = {{1, 1, 1},      {3, 7, 17},   {1, 129, 65},
+                                          {129, 1, 65},   {65, 127, 1}, {127, 33, 515},
+                                          {257, 300, 131}};
+  Cases cases;
+  for (const auto& [ab, c] : types)
+    for (Write write : both_writes) {
+      for (const auto& [M, N, K] : sizes) {
+        add(cases, {ab, c, M, N, K}, write, false);
+        if (write == Write::set) add(cases, {ab, c, M, N, K}, write, true);
+      }
+      for (int bits = 1; bits < 8; ++bits)
+        for (const auto& [M, N, K] : {sizes[1], sizes[5]})
+          add(cases, {ab, c, M, N, K, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0}, write,
+              false);
+    }
+  for (DType dtype : activation_types) {
+    for (bool transposed : {false, true}) add_weight(cases, dtype, transposed);
+    for (Write write : both_writes) add_columns(cases, dtype, write);
+  }
+  return cases;
+}
+
+}  // namespace accrue::test

@@ -1,0 +1,158 @@
+// The comparison of two stages.
+#include "kernels/stage.h"
+
+#include <cxxabi.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+
+namespace accrue::test {
+namespace {
+
+double unit_roundoff(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return 0x1p-53;
+    case DType::f32:
+      return 0x1p-24;
+    case DType::bf16:
+      return 0x1p-8;
+    default:
+      return 0;  // whole numbers are exact
+  }
+}
+
+bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+}  // namespace
+
+double Stage::uniform() { return 0.25 + 0.75 * (random_() >> 11) * 0x1p-53; }
+
+Tensor Stage::make(const Shape& shape, DType dtype, const std::function<double()>& number) {
+  std::vector<double> values(shape.elements());
+  for (double& value : values) value = number();
+  const Tensor exact = Tensor::of<double>(shape, values, Device::reference());
+  Tensor tensor(shape, dtype, device_);
+  accrue::launch(Device::reference(), kernel::Copy{exact.in(), tensor.out(), Write::set});
+  return tensor;
+}
+
+Tensor Stage::random(const Shape& shape, DType dtype, double scale) {
+  return make(shape, dtype, [&] { return (random_() & 1 ? scale : -scale) * uniform(); });
+}
+
+Tensor Stage::positive(const Shape& shape, DType dtype) {
+  return make(shape, dtype, [&] { return uniform(); });
+}
+
+Tensor Stage::ids(const Shape& shape, int64_t count, std::optional<int64_t> ignore) {
+  int64_t number = 0;
+  return make(shape, DType::i32, [&] {
+    const auto id = static_cast<int64_t>(random_() % count);
+    return ignore && number++ % 3 == 1 ? *ignore : id;
+  });
+}
+
+Tensor Stage::samples(int64_t count) {
+  int64_t number = 0;
+  return make({count}, DType::i64, [&] {
+    const int64_t far = number++ % 2 ? int64_t{1} << 33 : 0;
+    return static_cast<double>(far + static_cast<int64_t>(random_() % 1000));
+  });
+}
+
+Tensor Stage::out(const Shape& shape, DType dtype, Write write, Bound bound, double scale) {
+  Shape padded = shape;
+  padded[0] += 2;
+  const auto number = [&] { return static_cast<double>(1 + random_() % 90); };
+  outputs_.push_back(
+      {is_floating(dtype) ? random(padded, dtype, scale) : make(padded, dtype, number), bound});
+  Tensor view = outputs_.back().base.slice(1, shape[0]);
+  const double poison = is_floating(dtype) ? std::numeric_limits<double>::quiet_NaN() : 99;
+  if (write == Write::set) accrue::launch(Device::reference(), kernel::Fill{view.out(), poison});
+  return view;
+}
+
+bool Stage::launched(std::type_index kernel) const {
+  return std::find(launched_.begin(), launched_.end(), kernel) != launched_.end();
+}
+
+std::string name_of(std::type_index kernel) {
+  const std::unique_ptr<char, void (*)(void*)> name(
+      abi::__cxa_demangle(kernel.name(), nullptr, nullptr, nullptr), std::free);
+  return name ? name.get() : kernel.name();
+}
+
+std::vector<double> numbers_of(const Tensor& tensor) {
+  std::vector<double> numbers(tensor.elements());
+  const Shape& shape = tensor.shape();
+  const Out to{numbers.data(), shape, contiguous_strides(shape), DType::f64};
+  launch(Device::reference(), kernel::Copy{tensor.in(), to, Write::set});
+  return numbers;
+}
+
+std::vector<double> tolerances(const Stage::Output& output, const std::vector<double>& expected) {
+  const Bound& bound = output.bound;
+  const DType dtype = output.base.dtype();
+  const double computed = unit_roundoff(wide(dtype)), stored = unit_roundoff(dtype);
+
+  double largest = 0;  // std::max drops NaN
+  for (double value : expected)
+    if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
+  const double magnitude = bound.magnitude > 0 ? bound.magnitude : largest;
+  const double common = is_floating(dtype) ? 6 * std::sqrt(bound.terms) * computed * magnitude +
+                                                 bound.roundings * stored * largest
+                                           : 0;
+
+  std::vector<double> result;
+  for (double value : expected) result.push_back(common + 2 * stored * std::abs(value));
+  return result;
+}
+
+std::string difference(const Stage& expected, const Stage& actual) {
+  for (size_t i = 0; i < expected.outputs().size(); ++i) {
+    const Stage::Output& output = expected.outputs()[i];
+    const Shape& shape = output.base.shape();
+    const auto right = numbers_of(output.base), found = numbers_of(actual.outputs()[i].base);
+    const auto allowed = tolerances(output, right);
+    const auto row = static_cast<int64_t>(right.size()) / shape[0];
+    int64_t wrong = 0, first = -1, worst = -1;
+    for (int64_t e = 0; e < static_cast<int64_t>(right.size()); ++e) {
+      const bool spare = e < row || e >= (shape[0] - 1) * row;
+      const double distance = std::abs(right[e] - found[e]);
+      if (same(right[e], found[e]) || (!spare && distance <= allowed[e])) continue;
+      if (wrong++ == 0) first = worst = e;
+      if (distance > std::abs(right[worst] - found[worst])) worst = e;
+    }
+    if (wrong > 0)
+      return text(
+          "output ", i, " ", output.base.dtype(), shape, " (with its spare rows): ", wrong,
+          " elements differ, the first ", first, ", the worst ", worst, ": expected ", right[worst],
+          ", got ", found[worst], ", allowed ", allowed[worst]);
+  }
+  return {};
+}
+
+std::string mismatch(const Row& row, const Case& test_case, Device tested) {
+  const uint64_t seed = std::hash<std::string>{}(test_case.name);
+  Stage expected(Device::reference(), seed), actual(tested, seed), again(tested, seed);
+  test_case.run(expected);
+  test_case.run(actual);
+  test_case.run(again);
+  if (!expected.launched(row.kernel)) return "the case never launches " + row.name;
+
+  const std::string found = difference(expected, actual);
+  if (!found.empty()) return found;
+  for (size_t i = 0; i < actual.outputs().size(); ++i) {
+    const auto once = numbers_of(actual.outputs()[i].base);
+    const auto twice = numbers_of(again.outputs()[i].base);
+    if (!std::equal(once.begin(), once.end(), twice.begin(), same))
+      return text("output ", i, " has other bits when it is run again");
+  }
+  return {};
+}
+
+}  // namespace accrue::test

@@ -1,0 +1,15 @@
+// refused: use of deleted function 'accrue::ClosedCycle::ClosedCycle\(const
+// accrue::ClosedCycle&\)|cannot bind rvalue reference Stepping a closed cycle that one keeps: it
+// could be stepped twice.
+#include "accrue/optim/adam.h"
+
+using namespace accrue;
+
+void update(Cycle& cycle, AdamW& optimizer) {
+  ClosedCycle closed = cycle.close();
+#ifdef MISTAKE
+  optimizer.step(closed);
+#else
+  optimizer.step(std::move(closed));
+#endif
+}

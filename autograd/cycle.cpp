@@ -166,7 +166,8 @@ void Cycle::run_one_by_one(std::span<const int64_t> samples, std::span<const Pie
 
 ClosedCycle Cycle::close() {
   require_order(state_->phase == Phase::edge, "[close] expected a cycle between two micro-batches, got "
-                "one that is ", name_of(state_->phase));
+                "one that is ", name_of(state_->phase),
+                state_->phase == Phase::broken ? "; try discard()" : "");
   for (const auto& buffer : state_->buffers) buffer->close();
   state_->phase = Phase::closed;
   ++state_->index.value;

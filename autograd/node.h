@@ -24,6 +24,8 @@ struct Node {
   virtual Deposit place() = 0;
   /// Deposits dy itself; uncopied where nobody else will write to it.
   virtual void pass(const Tensor& dy);
+  /// An operation that uses this node was recorded.
+  virtual void expect() {}
   /// One of the operations that use this node will make no more deposits in this micro-batch.
   virtual void used() {}
   /// What operations read when their tape runs again.

@@ -5,6 +5,10 @@ namespace {
 
 using namespace kernel;
 
+void require_one_dtype(const char* name, const Tensor& a, const Tensor& b) {
+  require(a.dtype() == b.dtype(), "[", name, "] expected one dtype, got ", a.dtype(), " and ", b.dtype());
+}
+
 // Deposits dy where the input may have been broadcast to dy's shape.
 void pass_broadcast(const Edge& edge, const Tensor& dy, const Shape& shape) {
   if (dy.shape() == shape) return edge.pass(dy);
@@ -15,6 +19,7 @@ void pass_broadcast(const Edge& edge, const Tensor& dy, const Shape& shape) {
 struct AddOp {
   Shape a_shape, b_shape;
   Tensor forward(Saved&, const Tensor& a, const Tensor& b) const {
+    require_one_dtype("add", a, b);
     Tensor y(broadcast("add", a.shape(), b.shape()), a.dtype(), a.device());
     launch(y.device(), Binary{BinaryFormula::add, a.in(), b.in(), y.out(), Write::set});
     return y;
@@ -27,6 +32,7 @@ struct AddOp {
 
 struct MultiplyOp {
   Tensor forward(Saved& saved, const Tensor& a, const Tensor& b) const {
+    require_one_dtype("multiply", a, b);
     Tensor y(broadcast("multiply", a.shape(), b.shape()), a.dtype(), a.device());
     launch(y.device(), Binary{BinaryFormula::multiply, a.in(), b.in(), y.out(), Write::set});
     saved = {a, b};
@@ -75,7 +81,7 @@ Tensor multiply(const char* name, const Tensor& x, const Tensor& w, const In& bi
   require(x.shape().rank >= 1 && w.shape().rank == 2 && x.shape()[-1] == w.shape()[0], "[", name,
           "] expected x […, K] and w [K, N], got ", x.shape(), " and ", w.shape(),
           name == std::string_view("matmul_transposed") ? " (transposed)" : "");
-  require(x.dtype() == w.dtype(), "[", name, "] expected one dtype, got ", x.dtype(), " and ", w.dtype());
+  require_one_dtype(name, x, w);
   require(!bias || (bias.shape.rank == 1 && bias.shape[0] == w.shape()[1]), "[", name,
           "] expected a bias of shape [", w.shape()[1], "], got ", bias.shape);
   Shape shape = x.shape();

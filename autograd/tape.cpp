@@ -81,6 +81,7 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var> input
     input.node = inputs[i].node();
     const int32_t from = input.node ? input.node->index : -1;
     if (from >= 0) static_cast<OperationNode*>(input.node.get())->last_use = index;
+    else if (input.node) input.node->expect();
     // When this runs again, operations of the same interval and parameters will have their values.
     if (again && (!input.node || (from >= 0 && from < interval_first))) input.kept = inputs[i].value();
   }
@@ -110,9 +111,12 @@ void Tape::run(int32_t first, int32_t last, Keep keep) {
       auto& from = static_cast<OperationNode&>(*inputs[k].node);
       if (from.last_use == i && (keep == Keep::saved || from.index >= first)) from.value = Tensor();
     }
-    const bool read_later = keep == Keep::saved ? node.last_use < last : true;
-    if (node.last_use < 0 || !read_later) node.value = Tensor();
+    if (node.last_use < 0) node.value = Tensor();
   }
+  if (keep == Keep::crossing) return;
+  // Backward has been through all that lies beyond. Only the loss's reader comes later: see run_whole.
+  for (int32_t i = first; i < last; ++i)
+    if (nodes_[i]->last_use >= last && nodes_[i]->last_use < size()) nodes_[i]->value = Tensor();
 }
 
 void Tape::pull(int32_t first, int32_t last, Graph graph) {
@@ -120,7 +124,7 @@ void Tape::pull(int32_t first, int32_t last, Graph graph) {
                                [&](const Interval& one) { return one.last <= last; });
   for (int32_t i = last - 1; i >= first; --i) {
     OperationNode& node = *nodes_[i];
-    if (interval != intervals_.rend() && interval->last == i + 1) {
+    while (interval != intervals_.rend() && interval->last == i + 1) {
       run(interval->first, interval->last, Keep::saved);
       ++interval;
     }

@@ -12,10 +12,9 @@ struct ParameterLeaf final : Node {
   GradBuffer& buffer;
 
   ParameterLeaf(std::shared_ptr<ParameterState> state, GradBuffer& its)
-      : parameter(std::move(state)), buffer(its) {
-    buffer.expect();
-  }
+      : parameter(std::move(state)), buffer(its) {}
   Deposit place() override { return buffer.place(); }
+  void expect() override { buffer.expect(); }
   void used() override { buffer.used(); }
   Tensor input() const override { return parameter->working(); }
 };

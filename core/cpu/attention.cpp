@@ -87,8 +87,7 @@ void store_block(
       static_cast<float*>(a.logsum.data) + b * a.logsum.strides[0] + h * a.logsum.strides[1];
   std::copy(logsum, logsum + count, to + first);
   for (int64_t row = 0; row < count; ++row)
-    deposit_rows<T>(
-        s.output + row * width, width, 1, 1 / s.sum[row], a.y, b, h, first + row, Write::set);
+    deposit_rows<T>(s.output + row * width, 1, 1 / s.sum[row], a.y, b, h, first + row, Write::set);
 }
 
 /// The queries [first, first + count) of one head.
@@ -117,15 +116,13 @@ void attend_block(
 
 template <class T>
 void attend(const kernel::Attention& a, float* workspace) {
-  const int64_t batch = a.q.shape[0], length = a.q.shape[1], heads = a.q.shape[2];
+  const int64_t length = a.q.shape[1], heads = a.q.shape[2], all = a.q.shape[0] * heads;
   const int64_t blocks = (length + queries - 1) / queries, per_thread = Scratch::size(a);
-  const int64_t threads =
-      worth_a_fork(batch * heads, length, a.q.shape[3]) ? omp_get_max_threads() : 1;
+  const int64_t threads = worth_a_fork(all, length, a.q.shape[3]) ? omp_get_max_threads() : 1;
   // A head is one task; where there are too few, its blocks are dealt out among several.
-  const int64_t parts =
-      std::clamp((2 * threads + batch * heads - 1) / (batch * heads), int64_t{1}, blocks);
+  const int64_t parts = all < 2 * threads ? std::min(2 * threads, blocks) : 1;
 #pragma omp parallel for schedule(dynamic) if (threads > 1)
-  for (int64_t task = 0; task < batch * heads * parts; ++task) {
+  for (int64_t task = 0; task < all * parts; ++task) {
     Scratch s(a, workspace + omp_get_thread_num() * per_thread);
     const int64_t b = task / parts / heads, h = task / parts % heads;
     const float* keys = copy_rows<T>(a.k, b, h, 0, length, s.keys);

@@ -32,20 +32,24 @@ struct Scratch {
   }
 };
 
-/// Lanes without a query get a logsum that makes their probabilities 0.
+/// logsum in powers of two, and delta = Σ_d dy·y. Lanes without a query get a logsum that makes
+/// their probabilities 0.
 void load_statistics(
     const kernel::AttentionBackward& a, int64_t b, int64_t h, int64_t first, int64_t count,
     const float* y, const float* dy, int64_t width, Scratch& s) {
   const float* logsum = static_cast<const float*>(a.logsum.data) + b * a.logsum.strides[0] +
                         h * a.logsum.strides[1] + first;
-  std::fill(s.logsum, s.logsum + queries, 1e30f);
-  std::fill(s.delta, s.delta + queries, 0.0f);
-  for (int64_t row = 0; row < count; ++row) {
-    Floats sum{};
-    for (int64_t i = 0; i < width; i += lanes)
-      sum += load(y + row * width + i) * load(dy + row * width + i);
-    for (int i = 0; i < lanes; ++i) s.delta[row] += sum[i];
-    s.logsum[row] = logsum[row] * log2_e;
+  for (int64_t row = 0; row < queries; ++row)
+    s.logsum[row] = row < count ? logsum[row] * log2_e : 1e30f;
+  for (int64_t from = 0; from < queries; from += lanes) {
+    Floats products[lanes]{};
+    for (int64_t row = from; row < std::min<int64_t>(count, from + lanes); ++row)
+      for (int64_t i = row * width; i < (row + 1) * width; i += lanes)
+        products[row - from] += load(y + i) * load(dy + i);
+    transpose(products);  // so that the sums over lanes are sums of registers
+    Floats delta{};
+    for (const Floats& product : products) delta += product;
+    store(s.delta + from, delta);
   }
 }
 
@@ -114,10 +118,10 @@ void differentiate_head(const kernel::AttentionBackward& a, int64_t b, int64_t h
       differentiate_softmax(reach, a.p > 0, s);
       multiply_gradients(reach, count, width, q, k, dy, s);
     }
-    deposit_rows<T>(s.dqueries, width, count, scale, a.dq, b, h, first, a.write);
+    deposit_rows<T>(s.dqueries, count, scale, a.dq, b, h, first, a.write);
   }
-  deposit_rows<T>(s.dkeys, width, length, scale, a.dk, b, h, 0, a.write);
-  deposit_rows<T>(s.dvalues, width, length, 1, a.dv, b, h, 0, a.write);
+  deposit_rows<T>(s.dkeys, length, scale, a.dk, b, h, 0, a.write);
+  deposit_rows<T>(s.dvalues, length, 1, a.dv, b, h, 0, a.write);
 }
 
 template <class T>

@@ -1,7 +1,7 @@
 // What forward and backward attention share: products of small tiles, and rows of a head as f32.
 //
 // A block is `queries` queries wide, one query per vector lane, so that the softmax over keys needs
-// no sums across lanes: scores lie as [key][query]. Keys and values are used as they lie in memory.
+// no sums across lanes: scores lie as [key][query].
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -111,18 +111,30 @@ const T* head_of(const In& x, int64_t b, int64_t h) {
   return static_cast<const T*>(x.data) + b * x.strides[0] + h * x.strides[2];
 }
 
+/// Rows a page apart are not prefetched by the hardware. Harmless where the row is not the
+/// tensor's.
+constexpr int64_t ahead = 8;
+template <class T>
+inline void prefetch_row(const T* row, int64_t width) {
+  for (int64_t i = 0; i < width; i += 64 / sizeof(T)) __builtin_prefetch(row + i);
+}
+
 /// Rows [first, first + count) of a head as f32 in `to`, padded with zeros to a multiple of lanes.
 /// Copied even where they are f32: rows that lie a page apart cost more in every block than one
 /// copy does.
 template <class T>
 const float* copy_rows(const In& x, int64_t b, int64_t h, int64_t first, int64_t count, float* to) {
   const int64_t width = x.shape[3], padded = round_up(width, lanes);
-  for (int64_t row = 0; row < count; ++row) {
-    const T* from = head_of<T>(x, b, h) + (first + row) * x.strides[1];
-    for (int64_t i = 0; i < width; ++i) to[row * padded + i] = to_float(from[i]);
-    std::fill(to + row * padded + width, to + (row + 1) * padded, 0.0f);
+  const T* from = head_of<T>(x, b, h) + first * x.strides[1];
+  for (int64_t row = 0; row < count; ++row, from += x.strides[1], to += padded) {
+    prefetch_row(from + ahead * x.strides[1], width);
+    int64_t i = 0;
+    for (; i + lanes <= width; i += lanes) store(to + i, load(from + i));
+    if (i == width) continue;
+    store(to + i, Floats{});
+    for (; i < width; ++i) to[i] = to_float(from[i]);
   }
-  return to;
+  return to - count * padded;
 }
 
 /// panel[i][query] = factor·rows[query][i], zero for queries beyond `count`.
@@ -142,16 +154,18 @@ inline void transpose_rows(
 /// to[row][i] = or += factor·from[row][i], one factor for all rows.
 template <class T>
 void deposit_rows(
-    const float* from, int64_t from_stride, int64_t count, float factor, const Out& to, int64_t b,
-    int64_t h, int64_t first, Write write) {
-  for (int64_t row = 0; row < count; ++row) {
-    T* place = head_of<T>(to, b, h) + (first + row) * to.strides[1];
-    const float* values = from + row * from_stride;
-    if (write == Write::set)
-      for (int64_t i = 0; i < to.shape[3]; ++i) place[i] = from_float<T>(values[i] * factor);
-    else
-      for (int64_t i = 0; i < to.shape[3]; ++i)
-        place[i] = from_float<T>(to_float(place[i]) + values[i] * factor);
+    const float* from, int64_t count, float factor, const Out& to, int64_t b, int64_t h,
+    int64_t first, Write write) {
+  const int64_t width = to.shape[3], padded = round_up(width, lanes);
+  T* place = head_of<T>(to, b, h) + first * to.strides[1];
+  const bool add = write == Write::add;
+  for (int64_t row = 0; row < count; ++row, from += padded, place += to.strides[1]) {
+    prefetch_row(place + ahead * to.strides[1], width);
+    int64_t i = 0;
+    for (; i + lanes <= width; i += lanes)
+      store(place + i, (add ? load(place + i) : Floats{}) + load(from + i) * factor);
+    for (; i < width; ++i)
+      place[i] = from_float<T>((add ? to_float(place[i]) : 0) + from[i] * factor);
   }
 }
 

@@ -1,7 +1,7 @@
 // Copy, Scale and Fill: any dtypes and strides; dense f32 and bf16 run at the speed of memory.
 #include <cstring>
 
-#include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/strided.h"
 
@@ -27,8 +27,9 @@ void scale_run(
     const From* from, int64_t step_from, To* to, int64_t step_to, int64_t n, float factor,
     How how) {
   if (step_from == 1 && step_to == 1) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) put(how, to[i], to_float(from[i]) * factor);
+    by_register(0, n, [=](int64_t i, auto mover) {
+      put(how, mover, to + i, mover.load(from + i) * factor);
+    });
   } else {
     for (int64_t i = 0; i < n; ++i)
       put(how, to[i * step_to], to_float(from[i * step_from]) * factor);

@@ -16,11 +16,10 @@ void drop_chunk(
   }
   draw(a.key, sample, low, high, words);
   const Keep keep(a.p);
-  float factors[4 * lanes];
-  for (int w = 0; w < 4; ++w) {
-    const Floats factor = keep(words[w]);
-    for (int i = 0; i < lanes; ++i) factors[4 * i + w] = factor[i];
-  }
+  float kept[4][lanes], factors[4 * lanes];
+  for (int w = 0; w < 4; ++w) store(kept[w], keep(words[w]));
+  for (int i = 0; i < lanes; ++i)
+    for (int w = 0; w < 4; ++w) factors[4 * i + w] = kept[w][i];
   for (int64_t i = 0; i < count; ++i) {
     const float dropped = to_float(x[i]) * factors[i];
     y[i] = from_float<T>(Add ? to_float(y[i]) + dropped : dropped);

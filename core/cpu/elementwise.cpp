@@ -1,5 +1,5 @@
 // Binary and Unary: one pass over memory each.
-#include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/strided.h"
 
@@ -27,12 +27,14 @@ void binary_run(
     const T* a, int64_t step_a, const T* b, int64_t step_b, T* y, int64_t step_y, int64_t n,
     How how) {
   if (step_a == 1 && step_b == 1 && step_y == 1) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) put(how, y[i], Formula::value(to_float(a[i]), to_float(b[i])));
+    by_register(0, n, [=](int64_t i, auto mover) {
+      put(how, mover, y + i, Formula::value(mover.load(a + i), mover.load(b + i)));
+    });
   } else if (step_a == 1 && step_b == 0 && step_y == 1) {
-    const float other = to_float(*b);
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) put(how, y[i], Formula::value(to_float(a[i]), other));
+    const Floats other = all_of(to_float(*b));
+    by_register(0, n, [=](int64_t i, auto mover) {
+      put(how, mover, y + i, Formula::value(mover.load(a + i), other));
+    });
   } else {
     for (int64_t i = 0; i < n; ++i)
       put(how, y[i * step_y], Formula::value(to_float(a[i * step_a]), to_float(b[i * step_b])));
@@ -71,14 +73,14 @@ void binary_of(const kernel::Binary& args) {
   });
 }
 
-inline float sigmoid(float x) { return 1 / (1 + fast_exp(-x)); }
+inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 /// sigmoid(x) and 1 − sigmoid(x), both without cancellation.
 struct Sigmoid {
-  float value, rest;
-  explicit Sigmoid(float x) {
-    const float e = fast_exp(std::min(-x, 80.0f));  // finite: rest would be inf·0
-    value = 1 / (1 + e);
+  Floats value, rest;
+  explicit Sigmoid(Floats x) {
+    const Floats e = fast_exp(x < -80.0f ? all_of(80) : -x);  // finite: rest would be inf·0
+    value = 1.0f / (1.0f + e);
     rest = e * value;
   }
 };
@@ -88,29 +90,29 @@ struct Sigmoid {
 struct Gelu {
   static constexpr float linear = 1.5957691216057308f;  // 2·√(2/π)
   static constexpr float cubic = linear * 0.044715f;
-  static float value(float x) { return x * sigmoid(x * (linear + cubic * x * x)); }
-  static float slope(float x) {
-    const float squared = x * x;
+  static Floats value(Floats x) { return x * sigmoid(x * (linear + cubic * x * x)); }
+  static Floats slope(Floats x) {
+    const Floats squared = x * x;
     const Sigmoid s(x * (linear + cubic * squared));
     return s.value + x * s.value * s.rest * (linear + 3 * cubic * squared);
   }
 };
 struct Silu {
-  static float value(float x) { return x * sigmoid(x); }
-  static float slope(float x) {
+  static Floats value(Floats x) { return x * sigmoid(x); }
+  static Floats slope(Floats x) {
     const Sigmoid s(x);
-    return s.value * (1 + x * s.rest);
+    return s.value * (1.0f + x * s.rest);
   }
 };
 struct Relu {
-  static float value(float x) { return x < 0 ? 0 : x; }  // a NaN stays
-  static float slope(float x) { return x > 0 ? 1 : 0; }
+  static Floats value(Floats x) { return x < 0.0f ? Floats{} : x; }  // a NaN stays
+  static Floats slope(Floats x) { return x > 0.0f ? all_of(1) : Floats{}; }
 };
 struct Tanh {
-  static float value(float x) { return fast_tanh(x); }
-  static float slope(float x) {
-    const float y = fast_tanh(x);
-    return 1 - y * y;
+  static Floats value(Floats x) { return fast_tanh(x); }
+  static Floats slope(Floats x) {
+    const Floats y = fast_tanh(x);
+    return 1.0f - y * y;
   }
 };
 
@@ -145,9 +147,9 @@ void unary(const kernel::Unary& args, void*) {
       const auto* x = static_cast<const decltype(type)*>(args.x.data);
       auto* y = static_cast<decltype(type)*>(args.y.data);
       parallel_rows(args.y.shape.elements(), work_of_exp, [=](int64_t first, int64_t last) {
-#pragma omp simd
-        for (int64_t i = first; i < last; ++i)
-          put(Writing<Write::set>{}, y[i], f.value(to_float(x[i])));
+        by_register(first, last, [=](int64_t i, auto mover) {
+          mover.store(y + i, f.value(mover.load(x + i)));
+        });
       });
     });
   });
@@ -161,9 +163,9 @@ void unary_backward(const kernel::UnaryBackward& args, void*) {
         const auto* dy = static_cast<const decltype(type)*>(args.dy.data);
         auto* dx = static_cast<decltype(type)*>(args.dx.into.data);
         parallel_rows(args.x.shape.elements(), work_of_exp, [=](int64_t first, int64_t last) {
-#pragma omp simd
-          for (int64_t i = first; i < last; ++i)
-            put(how, dx[i], f.slope(to_float(x[i])) * to_float(dy[i]));
+          by_register(first, last, [=](int64_t i, auto mover) {
+            put(how, mover, dx + i, f.slope(mover.load(x + i)) * mover.load(dy + i));
+          });
         });
       });
     });

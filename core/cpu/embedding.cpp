@@ -1,7 +1,7 @@
 // Rows of a table by number, and the sum of gradients into them.
 #include <cstring>
 
-#include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/kernels.h"
 
 namespace accrue::cpu {
@@ -17,9 +17,9 @@ void embedding(const kernel::Embedding& args, void*) {
         for (int64_t r = first; r < last; ++r) {
           const auto* from = table + ids[r] * columns;
           auto* to = y + r * columns;
-#pragma omp simd
-          for (int64_t i = 0; i < columns; ++i)
-            put(Writing<Write::set>{}, to[i], to_float(from[i]));
+          by_register(0, columns, [=](int64_t i, auto mover) {
+            mover.store(to + i, mover.load(from + i));
+          });
         }
       });
     });
@@ -46,9 +46,9 @@ void embedding_backward(const kernel::EmbeddingBackward& args, void*) {
         for (int64_t r = 0; r < rows; ++r) {
           const auto* from = dy + r * columns;
           auto* to = sums + ids[r] * columns;
-#pragma omp simd
-          for (int64_t i = first; i < last; ++i)
-            put(Writing<Write::add>{}, to[i], to_float(from[i]));
+          by_register(first, last, [=](int64_t i, auto mover) {
+            put(Writing<Write::add>{}, mover, to + i, mover.load(from + i));
+          });
         }
       });
     });

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <limits>
 
-#include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/strided.h"
 
@@ -14,17 +14,26 @@ constexpr int64_t work_of_exp = 4;  // simple operations
 /// max(high, max x[first…last)); a NaN may be passed over, the sum of exponentials keeps it.
 template <class T>
 float highest(const T* x, int64_t first, int64_t last, float high) {
-  float tops[lanes];
-  std::fill_n(tops, lanes, high);
-  int64_t i = first;
-  for (; i + lanes <= last; i += lanes)
-    for (int lane = 0; lane < lanes; ++lane) {
-      const float value = to_float(x[i + lane]);
-      tops[lane] = value > tops[lane] ? value : tops[lane];
-    }
-  for (; i < last; ++i) high = std::max(high, to_float(x[i]));
-  for (float top : tops) high = std::max(high, top);
+  const int64_t whole = last - (last - first) % lanes;
+  Floats tops = all_of(high);
+  for (int64_t i = first; i < whole; i += lanes) {
+    const Floats values = load(x + i);
+    tops = values > tops ? values : tops;
+  }
+  for (int i = 0; i < lanes; ++i) high = std::max(high, tops[i]);
+  for (int64_t i = whole; i < last; ++i) high = std::max(high, to_float(x[i]));
   return high;
+}
+
+/// Σ exp(x − top) over [first, last).
+template <class T>
+float sum_of_exps(const T* x, int64_t first, int64_t last, float top) {
+  const int64_t whole = last - (last - first) % lanes;
+  Floats sums{};
+  for (int64_t i = first; i < whole; i += lanes) sums += fast_exp(load(x + i) - top);
+  float sum = sum_of_lanes(sums);
+  for (int64_t i = whole; i < last; ++i) sum += fast_exp(to_float(x[i]) - top);
+  return sum;
 }
 
 /// log Σ exp x in one pass over memory: maximum and sum go chunk by chunk, from the L1 cache; the
@@ -39,10 +48,7 @@ float log_sum(const T* x, int64_t n) {
     const float high = highest(x, first, last, top);
     if (high > top) total *= std::exp(static_cast<double>(top) - high);
     top = high;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = first; i < last; ++i) sum += fast_exp(to_float(x[i]) - top);
-    total += sum;
+    total += sum_of_exps(x, first, last, top);
   }
   return static_cast<float>(top + std::log(total));
 }
@@ -54,9 +60,9 @@ void cross_entropy_row(
     const T* logits, T* dlogits, int64_t n, int64_t target, float logsum, float factor, How how) {
   T place = dlogits[target];
   put(how, place, factor * (fast_exp(to_float(logits[target]) - logsum) - 1));
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i)
-    put(how, dlogits[i], factor * fast_exp(to_float(logits[i]) - logsum));
+  by_register(0, n, [=](int64_t i, auto mover) {
+    put(how, mover, dlogits + i, factor * fast_exp(mover.load(logits + i) - logsum));
+  });
   dlogits[target] = place;
 }
 

@@ -122,8 +122,10 @@ void Primitive::make() {
   // An empty primitive (`allow_empty`) where oneDNN has none for this CPU.
   const dnnl::matmul::primitive_desc made(
       dnnl::matmul::desc(a, b, bias, c), attributes, engine(), true);
-  // oneDNN's other implementations are slower than the routes that remain.
-  if (!made || std::strncmp(made.impl_info_str(), "brg", 3) != 0) return;
+  // Its reference implementation is slower than the routes that remain, its gemm than sgemm.
+  const bool blocked = made && std::strncmp(made.impl_info_str(), "brg", 3) == 0;
+  const bool gemm = made && std::strncmp(made.impl_info_str(), "gemm", 4) == 0;
+  if (!blocked && !(gemm && !packs && k.in == DType::bf16)) return;
   if (packs) {
     packing_ = packing_of(made.weights_desc(), k.in);
     if (packing_.width == 0) return;

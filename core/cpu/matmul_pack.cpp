@@ -106,17 +106,20 @@ void pack_all(
   const int64_t column_blocks = (N + packing.width - 1) / packing.width;
   // A bf16 block takes two tiles of columns at a time.
   const bool whole_tiles = packing.width % (2 * tile) == 0;
-#pragma omp parallel for collapse(2) schedule(static) if (K * N > 1 << 14)
-  for (int64_t j = 0; j < column_blocks; ++j)
-    for (int64_t i = 0; i < row_blocks; ++i) {
-      const int64_t row = i * height, column = j * packing.width;
-      const T* from = b + (layout.transposed ? column * layout.ld + row : row * layout.ld + column);
-      T* place = to + i * packing.row_step + j * packing.column_step;
-      if (whole_tiles && row + height <= K && column + packing.width <= N)
-        pack_block(from, layout, packing, place);
-      else
-        pack_edge(from, layout, K - row, N - column, packing, place);
-    }
+  // In the order in which b lies in memory.
+  const int64_t inner = layout.transposed ? row_blocks : column_blocks;
+#pragma omp parallel for schedule(static) if (K * N > 1 << 14)
+  for (int64_t block = 0; block < row_blocks * column_blocks; ++block) {
+    const int64_t i = layout.transposed ? block % inner : block / inner;
+    const int64_t j = layout.transposed ? block / inner : block % inner;
+    const int64_t row = i * height, column = j * packing.width;
+    const T* from = b + (layout.transposed ? column * layout.ld + row : row * layout.ld + column);
+    T* place = to + i * packing.row_step + j * packing.column_step;
+    if (whole_tiles && row + height <= K && column + packing.width <= N)
+      pack_block(from, layout, packing, place);
+    else
+      pack_edge(from, layout, K - row, N - column, packing, place);
+  }
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ struct Packing {
 };
 /// to = b in this layout. The dtype is bf16 (pair 2) or f32 (pair 1).
 void pack_matrix(const void* b, MatrixLayout, int64_t K, int64_t N, const Packing&, void* to);
-/// to [columns, rows] = the transpose of from [rows, columns], both row-major, bf16.
+/// to [columns, rows] = the transpose of from [rows, columns], bf16; `to` is dense.
 void transpose_matrix(
     const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to);
 

@@ -1,7 +1,8 @@
 // LayerNorm and RMSNorm over the last dimension.
+#include <array>
 #include <cmath>
 
-#include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/kernels.h"
 
 namespace accrue::cpu {
@@ -14,58 +15,68 @@ const T* row(const In& x, int64_t r, int64_t columns) {
   return static_cast<const T*>(x.data) + r * columns;
 }
 
-template <class T, bool has_beta>
-void norm_row(
-    const T* x, const T* gamma, const T* beta, T* y, float* statistics, int64_t columns,
-    float epsilon, bool centered) {
-  float mean = 0, square = 0;
-  if (centered) {
-#pragma omp simd reduction(+ : mean)
-    for (int64_t i = 0; i < columns; ++i) mean += to_float(x[i]);
-    mean /= static_cast<float>(columns);
+/// Σ term(i, mover) over a row, in two registers: one would wait for its own last addition.
+template <class Term>
+float sum_over(int64_t columns, const Term& term) {
+  Floats sums[2]{};
+  int64_t i = 0;
+  for (; i + 2 * lanes <= columns; i += 2 * lanes) {
+    sums[0] += term(i, Whole{});
+    sums[1] += term(i + lanes, Whole{});
   }
-#pragma omp simd reduction(+ : square)
-  for (int64_t i = 0; i < columns; ++i) {
-    const float centred = to_float(x[i]) - mean;
-    square += centred * centred;
-  }
-  const float inverse = 1 / std::sqrt(square / static_cast<float>(columns) + epsilon);
-#pragma omp simd
-  for (int64_t i = 0; i < columns; ++i) {
-    const float scaled = (to_float(x[i]) - mean) * inverse * to_float(gamma[i]);
-    y[i] = from_float<T>(has_beta ? scaled + to_float(beta[i]) : scaled);
-  }
+  by_register(i, columns, [&](int64_t at, auto mover) { sums[0] += term(at, mover); });
+  return sum_of_lanes(sums[0] + sums[1]);
+}
+
+template <class T>
+void norm_row(const kernel::Norm& args, int64_t r, int64_t columns) {
+  const T *x = row<T>(args.x, r, columns), *gamma = row<T>(args.gamma, 0, 0);
+  const T* beta = row<T>(args.beta, 0, 0);
+  T* y = static_cast<T*>(args.y.data) + r * columns;
+  const float count = static_cast<float>(columns);
+  const auto at = [=](int64_t i, auto mover) { return mover.load(x + i); };
+  const float mean = args.centered ? sum_over(columns, at) / count : 0;
+  const auto square = [=](int64_t i, auto mover) {
+    // The padding of a register must add nothing.
+    const Floats centred = mover.load(x + i) - mover.padded(mean);
+    return centred * centred;
+  };
+  const float variance = sum_over(columns, square) / count;
+  const float inverse = 1 / std::sqrt(variance + static_cast<float>(args.epsilon));
+  by_register(0, columns, [=](int64_t i, auto mover) {
+    Floats values = (mover.load(x + i) - mean) * inverse * mover.load(gamma + i);
+    if (beta) values += mover.load(beta + i);
+    mover.store(y + i, values);
+  });
+  float* statistics = static_cast<float*>(args.statistics.data) + r * 2;
   statistics[0] = mean;
   statistics[1] = inverse;
 }
 
-/// Sums of one block of rows for gradients of gamma and beta.
+/// Sums of one block of rows for the gradients of gamma and beta; null where neither is wanted.
 struct Partial {
   float *dgamma, *dbeta;
 };
 
 /// With h = dy·gamma and n = (x − μ)·σ⁻¹: sums of h and h·n over the row; what it adds to the
 /// gradients of gamma and beta on the way, as x and dy are in registers.
-template <class T, bool has_partial>
-void backward_sums(
+template <bool has_partial, class T>
+std::array<float, 2> backward_sums(
     const T* x, const T* dy, const T* gamma, int64_t columns, float mean, float inverse,
-    const Partial& partial, float& sum, float& sum_n) {
-  float* dgamma = partial.dgamma;
-  float* dbeta = partial.dbeta;
-  float h_sum = 0, hn_sum = 0;
-#pragma omp simd reduction(+ : h_sum, hn_sum)
-  for (int64_t i = 0; i < columns; ++i) {
-    const float n = (to_float(x[i]) - mean) * inverse, slope = to_float(dy[i]);
-    const float h = slope * to_float(gamma[i]);
+    const Partial& partial) {
+  const auto [dgamma, dbeta] = partial;
+  Floats h_sum{}, hn_sum{};
+  by_register(0, columns, [&](int64_t i, auto mover) {
+    const Floats n = (mover.load(x + i) - mean) * inverse, slope = mover.load(dy + i);
+    const Floats h = slope * mover.load(gamma + i);
     h_sum += h;
     hn_sum += h * n;
     if constexpr (has_partial) {
-      dgamma[i] += slope * n;
-      dbeta[i] += slope;
+      put(Writing<Write::add>{}, mover, dgamma + i, slope * n);
+      put(Writing<Write::add>{}, mover, dbeta + i, slope);
     }
-  }
-  sum = h_sum;
-  sum_n = hn_sum;
+  });
+  return {sum_of_lanes(h_sum), sum_of_lanes(hn_sum)};
 }
 
 /// dx = σ⁻¹·(h − E h − n·E(h·n)); the middle term is absent where x was not centred.
@@ -73,12 +84,11 @@ template <class T, class How>
 void backward_row(
     const T* x, const T* dy, const T* gamma, T* dx, int64_t columns, float mean, float inverse,
     float mean_h, float mean_hn, How how) {
-#pragma omp simd
-  for (int64_t i = 0; i < columns; ++i) {
-    const float n = (to_float(x[i]) - mean) * inverse;
-    const float h = to_float(dy[i]) * to_float(gamma[i]);
-    put(how, dx[i], (h - mean_h - n * mean_hn) * inverse);
-  }
+  by_register(0, columns, [=](int64_t i, auto mover) {
+    const Floats n = (mover.load(x + i) - mean) * inverse;
+    const Floats h = mover.load(dy + i) * mover.load(gamma + i);
+    put(how, mover, dx + i, (h - mean_h - n * mean_hn) * inverse);
+  });
 }
 
 template <class T, bool has_partial>
@@ -90,8 +100,8 @@ void backward_rows(
     const T *x = row<T>(args.x, r, columns), *dy = row<T>(args.dy, r, columns);
     const float* statistics = row<float>(args.statistics, r, 2);
     const float mean = statistics[0], inverse = statistics[1];
-    float sum, sum_n;
-    backward_sums<T, has_partial>(x, dy, gamma, columns, mean, inverse, partial, sum, sum_n);
+    const auto [sum, sum_n] =
+        backward_sums<has_partial>(x, dy, gamma, columns, mean, inverse, partial);
     if (!args.dx) continue;
     const float mean_h = args.centered ? sum / static_cast<float>(columns) : 0;
     const float mean_hn = sum_n / static_cast<float>(columns);
@@ -119,17 +129,10 @@ void norm(const kernel::Norm& args, void*) {
   const int64_t columns = args.gamma.shape.elements();
   with_float(args.x.dtype, [&](auto type) {
     using T = decltype(type);
-    const T* gamma = static_cast<const T*>(args.gamma.data);
-    const T* beta = static_cast<const T*>(args.beta.data);
-    const auto run = args.beta ? norm_row<T, true> : norm_row<T, false>;
-    parallel_rows(
-        args.x.shape.elements() / columns, columns * work_per_element,
-        [&](int64_t first, int64_t last) {
-          for (int64_t r = first; r < last; ++r)
-            run(row<T>(args.x, r, columns), gamma, beta, static_cast<T*>(args.y.data) + r * columns,
-                static_cast<float*>(args.statistics.data) + r * 2, columns,
-                static_cast<float>(args.epsilon), args.centered);
-        });
+    const int64_t rows = args.x.shape.elements() / columns;
+    parallel_rows(rows, columns * work_per_element, [&](int64_t first, int64_t last) {
+      for (int64_t r = first; r < last; ++r) norm_row<T>(args, r, columns);
+    });
   });
 }
 

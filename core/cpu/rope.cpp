@@ -1,4 +1,4 @@
-// Rotary positions: the angles are worked out once per call, in f64, then shared by all heads.
+// Rotary positions: the angles are worked out once per call and shared by all samples and heads.
 #include <cmath>
 #include <vector>
 
@@ -12,17 +12,24 @@ struct Turns {
   std::vector<float> cosine, sine;  // [T, D/2]
 };
 
+/// Position after position, each angle turns on by its frequency: one sine per frequency, not per
+/// entry. In f64 the error grows by 1e-16 a step, far below f32's.
 Turns turns_of(int64_t length, int64_t half, double base, bool inverse) {
   Turns turns{std::vector<float>(length * half), std::vector<float>(length * half)};
-  std::vector<double> frequency(half);
-  for (int64_t i = 0; i < half; ++i) frequency[i] = std::pow(base, -static_cast<double>(i) / half);
-  parallel_rows(length, 50 * half, [&](int64_t first, int64_t last) {
-    for (int64_t i = first * half; i < last * half; ++i) {
-      const double angle = static_cast<double>(i / half) * frequency[i % half];
-      turns.cosine[i] = static_cast<float>(std::cos(angle));
-      turns.sine[i] = static_cast<float>(inverse ? -std::sin(angle) : std::sin(angle));
+  std::vector<double> cosine(half, 1.0), sine(half, 0.0), step_cosine(half), step_sine(half);
+  for (int64_t i = 0; i < half; ++i) {
+    const double frequency = std::pow(base, -static_cast<double>(i) / static_cast<double>(half));
+    step_cosine[i] = std::cos(frequency);
+    step_sine[i] = inverse ? -std::sin(frequency) : std::sin(frequency);
+  }
+  for (int64_t t = 0; t < length; ++t)
+    for (int64_t i = 0; i < half; ++i) {
+      turns.cosine[t * half + i] = static_cast<float>(cosine[i]);
+      turns.sine[t * half + i] = static_cast<float>(sine[i]);
+      const double turned = cosine[i] * step_cosine[i] - sine[i] * step_sine[i];
+      sine[i] = sine[i] * step_cosine[i] + cosine[i] * step_sine[i];
+      cosine[i] = turned;
     }
-  });
   return turns;
 }
 

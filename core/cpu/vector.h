@@ -30,6 +30,22 @@ inline Floats load(const float* from) {
 }
 inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof values); }
 
+/// bf16 numbers, as many as Floats has.
+typedef uint16_t Halves __attribute__((vector_size(lanes * 2)));
+inline Floats load(const BFloat16* from) {
+  Halves values;
+  std::memcpy(&values, from, sizeof values);
+  return std::bit_cast<Floats>(__builtin_convertvector(values, Bits) << 16);
+}
+/// Rounds to nearest, ties to even; a NaN stays a NaN.
+inline void store(BFloat16* to, Floats values) {
+  const Bits raw = std::bit_cast<Bits>(values);
+  const Bits rounded = (raw + 0x7fff + ((raw >> 16) & 1)) >> 16;
+  const Bits bits = (raw & 0x7fffffff) > 0x7f800000 ? (raw >> 16) | 0x40 : rounded;
+  const Halves halves = __builtin_convertvector(bits, Halves);
+  std::memcpy(static_cast<void*>(to), &halves, sizeof halves);
+}
+
 inline float to_float(float value) { return value; }
 inline float to_float(BFloat16 value) { return value; }
 

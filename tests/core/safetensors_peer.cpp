@@ -26,8 +26,8 @@ bool has_package() {
 
 int peer(const std::string& action, const std::string& path) {
   const auto script = std::filesystem::path(__FILE__).parent_path() / "safetensors_peer.py";
-  return std::system(
-      (python() + " '" + script.string() + "' " + action + " '" + path + "'").c_str());
+  const std::string command = python() + " '" + script.string() + "' " + action;
+  return std::system((command + " '" + path + "'").c_str());
 }
 
 template <class T>
@@ -68,7 +68,7 @@ TEST_CASE("the safetensors package reads what we write") {
   write_safetensors(folder.file("ours"), tensors, metadata);
   CHECK(peer("read", folder.file("ours")) == 0);
   write_safetensors(folder.file("other"), {tensors[0]}, metadata);
-  CHECK(peer("read", folder.file("other")) != 0);  // the peer does look at what it reads
+  CHECK(peer("2>/dev/null read", folder.file("other")) != 0);  // it does look at what it reads
 }
 
 TEST_CASE("we read what the safetensors package writes") {

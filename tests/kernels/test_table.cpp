@@ -62,7 +62,7 @@ std::vector<std::string> missing(const std::vector<Row>& rows, const std::tuple<
 /// The cases of the row that fail on this device.
 int failures(const Row& row, Device device) {
   int count = 0;
-  for (const Case& test_case : row.cases) count += !mismatch(row, test_case, device).empty();
+  for (const Case& test_case : row.cases) count += !mismatch(row, test_case, device, {1}).empty();
   return count;
 }
 
@@ -93,10 +93,11 @@ TEST_CASE("a kernel without a row is named") {
   CHECK(missing(rows, Kernels{}) == std::vector<std::string>{"accrue::kernel::Matmul"});
 }
 
-TEST_CASE("cpu equals reference in every case of every kernel") {
+TEST_CASE("cpu equals reference in every case of every kernel, with any number of threads") {
+  // 5: more than some cases have rows, and it divides none of the sizes evenly.
   for (const Row& row : table())
     for (const Case& test_case : row.cases) {
-      const std::string found = mismatch(row, test_case, Device::cpu());
+      const std::string found = mismatch(row, test_case, Device::cpu(), {1, 2, 5});
       CHECK_MESSAGE(found.empty(), row.name << ": " << test_case.name << ": " << found);
     }
 }
@@ -126,12 +127,12 @@ TEST_CASE("a difference beyond the tolerance is caught in every case, one within
 TEST_CASE("wrong kernels are caught") {
   const Device reference = Device::reference();
   SUBCASE("one that sets where it should add") {
-    const Backend backend = broken<kernel::Matmul>([](const kernel::Matmul& args, void*) {
-      kernel::Matmul other = args;
+    const Backend backend = broken<kernel::Copy>([](const kernel::Copy& args, void*) {
+      kernel::Copy other = args;
       other.write = Write::set;
       launch(Device::reference(), other);
     });
-    const Row row = test::row<kernel::Matmul>(matmul_cases());
+    const Row row = test::row<kernel::Copy>(copy_cases());
     CHECK(failures(row, reference) == 0);
     CHECK(failures(row, {&backend}) > 50);
   }

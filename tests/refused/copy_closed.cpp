@@ -1,7 +1,7 @@
-// refused: use of deleted function 'accrue::ClosedCycle::ClosedCycle\(const
+// refused: cannot bind rvalue reference of type 'accrue::ClosedCycle
 // accrue::ClosedCycle&\)|cannot bind rvalue reference Stepping a closed cycle that one keeps: it
 // could be stepped twice.
-#include "accrue/optim/adam.h"
+#include "accrue/optim/optimizers.h"
 
 using namespace accrue;
 

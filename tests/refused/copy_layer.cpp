@@ -1,4 +1,4 @@
-// refused: use of deleted function
+// refused: use of deleted function 'Layer::Layer.const
 // Copying a layer: its parameters would have two owners.
 #include <vector>
 

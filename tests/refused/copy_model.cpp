@@ -1,4 +1,4 @@
-// refused: use of deleted function
+// refused: use of deleted function 'accrue::Gpt::Gpt.const
 // Copying a model; assign(to, from) copies the numbers.
 #include "accrue/nn/gpt.h"
 

@@ -1,4 +1,4 @@
-// refused: could not convert|cannot convert|no matching function
+// refused: could not convert '5' from 'int' to 'accrue::Step'
 // A schedule in plain numbers: steps, or micro-batches?
 #include "accrue/optim/schedule.h"
 

@@ -1,4 +1,4 @@
-// refused: could not convert|cannot convert|no matching function
+// refused: could not convert .*MicroStep.* to .*Ordinal.*StepTag
 // A schedule that counts micro-batches.
 #include "accrue/optim/schedule.h"
 

@@ -1,0 +1,64 @@
+// What every example shares: exit statuses, the one line of an error, bytes by tag.
+#pragma once
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+
+#include "accrue/accrue.h"
+
+namespace accrue::examples {
+
+/// Flags that can never work: exit status 2.
+struct WrongUsage : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Throws WrongUsage with the joined parts unless `good`.
+template <class... Parts>
+void require_usage(bool good, const Parts&... parts) {
+  if (!good) throw WrongUsage(text(parts...));
+}
+
+/// Reads the command line. False: help was asked for and printed.
+inline bool parse(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return true;
+  } catch (const CLI::CallForHelp&) {
+    std::printf("%s", app.help().c_str());
+    return false;
+  } catch (const CLI::ParseError& error) {
+    throw WrongUsage(error.what());
+  }
+}
+
+/// Runs `body`; an exception becomes one line on stderr and the exit status.
+template <class Body>
+int run_program(const char* name, Body&& body) {
+  const auto fail = [name](const std::exception& error, const char* advice, int status) {
+    std::fprintf(stderr, "%s: %s%s\n", name, error.what(), advice);
+    return status;
+  };
+  try {
+    body();
+    return 0;
+  } catch (const WrongUsage& error) {
+    return fail(error, "; try --help", 2);
+  } catch (const std::bad_alloc& error) {
+    return fail(error, ": no memory left; try smaller sizes", 1);
+  } catch (const std::exception& error) {
+    return fail(error, "", 1);
+  }
+}
+
+inline nlohmann::ordered_json bytes_by_tag(const MemoryUse& use) {
+  nlohmann::ordered_json bytes;
+  for (int tag = 0; tag < tag_count; ++tag) bytes[std::string(tag_names[tag])] = use.peak[tag];
+  return bytes;
+}
+
+}  // namespace accrue::examples

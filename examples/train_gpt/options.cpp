@@ -1,0 +1,157 @@
+#include "options.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "../program.h"
+
+namespace accrue::examples {
+namespace {
+
+// Words as they stand on the command line, before they become types.
+struct Words {
+  std::string tokenizer = "char", device = "cpu", dtype = "f32", recompute = "none";
+  std::string positions = "learned", norm = "layer", activation = "gelu";
+  bool untied = false;
+  std::optional<double> min_lr;
+  std::optional<int64_t> warmup, checkpoint_interval;
+};
+
+void add_model_flags(CLI::App& app, Options& o, Words& words) {
+  GptConfig& m = o.model;
+  app.add_option("--layers", m.layers, "Blocks")->capture_default_str();
+  app.add_option("--heads", m.heads, "Attention heads; they divide the width")->capture_default_str();
+  app.add_option("--width", m.width, "Width of the residual stream")->capture_default_str();
+  app.add_option("--context", m.context, "Tokens of a sequence")->capture_default_str();
+  app.add_option("--dropout", m.dropout, "Probability, in [0, 1)")->capture_default_str();
+  const auto choice = [&](const char* flag, std::string& word, std::vector<std::string> all) {
+    app.add_option(flag, word)->check(CLI::IsMember(std::move(all)))->capture_default_str();
+  };
+  choice("--positions", words.positions, {"learned", "rope"});
+  choice("--norm", words.norm, {"layer", "rms"});
+  choice("--activation", words.activation, {"gelu", "swiglu"});
+  app.add_flag("--untied", words.untied, "A head of its own instead of the token embedding");
+  choice("--recompute", words.recompute, {"none", "block", "sqrt"});
+  choice("--device", words.device, {"cpu", "reference"});
+  choice("--dtype", words.dtype, {"f32", "bf16"});
+}
+
+void add_training_flags(CLI::App& app, Options& o, Words& words) {
+  app.add_option("--micro-batch", o.micro_batch, "Sequences at a time")->capture_default_str();
+  app.add_option("--effective-batch", o.effective_batch, "Sequences of a step; need not be a multiple")
+      ->capture_default_str();
+  app.add_option("--steps", o.steps)->capture_default_str();
+  app.add_option("--lr", o.lr, "Peak of the learning rate")->capture_default_str();
+  app.add_option("--min-lr", words.min_lr, "Where the cosine ends (default: lr/10)");
+  app.add_option("--warmup", words.warmup, "Steps of linear warm-up (default: 100 or steps/5)");
+  app.add_option("--weight-decay", o.weight_decay, "Of matrices")->capture_default_str();
+  app.add_option("--beta1", o.beta1)->capture_default_str();
+  app.add_option("--beta2", o.beta2)->capture_default_str();
+  app.add_option("--clip", o.clip, "Of the gradient's global norm; 0: none")->capture_default_str();
+  app.add_option("--seed", o.seed.value)->capture_default_str();
+  app.add_option("--accumulate", o.accumulate,
+                 "f32, bf16 or kahan; or by parameter, as in \"kahan:*.ln_*,f32:*\"")
+      ->capture_default_str();
+  app.add_option("--threads", o.threads, "(default: all cores, or OMP_NUM_THREADS)");
+}
+
+void add_run_flags(CLI::App& app, Options& o, Words& words) {
+  app.add_option("--data", o.data, "A text file; its last tenth is for validation")->required();
+  app.add_option("--tokenizer", words.tokenizer)
+      ->check(CLI::IsMember({"char", "byte"}))
+      ->capture_default_str();
+  app.add_option("--eval-interval", o.eval_interval, "Steps between validations")
+      ->capture_default_str();
+  app.add_option("--eval-batches", o.eval_batches, "Micro-batches of a validation; 0: all windows")
+      ->capture_default_str();
+  auto* dry = app.add_flag("--dry-run", o.dry_run, "Print the bytes that a run needs; train nothing");
+  app.add_option("--log", o.log, "JSON lines, one per step");
+  auto* folder = app.add_option("--checkpoint", o.checkpoint, "Folder; the last two are kept");
+  app.add_option("--checkpoint-interval", words.checkpoint_interval, "Steps (default: eval-interval)")
+      ->needs(folder);
+  app.add_flag("--resume", o.resume, "Go on from the newest checkpoint")->needs(folder)->excludes(dry);
+  app.add_option("--sample", o.sample, "Tokens to write once trained")->capture_default_str();
+  app.add_option("--temperature", o.temperature, "Of the sample")->capture_default_str();
+  app.add_option("--top-k", o.top_k, "Of the sample; 0: all")->capture_default_str();
+}
+
+void apply(Options& o, const Words& words) {
+  GptConfig& m = o.model;
+  o.tokenizer = tokenizer_kind(words.tokenizer);
+  o.device = words.device == "cpu" ? Device::cpu() : Device::reference();
+  o.dtype = words.dtype == "f32" ? DType::f32 : DType::bf16;
+  m.recompute = words.recompute == "none"    ? Recompute::none
+                : words.recompute == "block" ? Recompute::block
+                                             : Recompute::sqrt;
+  m.positions = words.positions == "rope" ? Positions::rope : Positions::learned;
+  m.norm = words.norm == "rms" ? NormKind::rms_norm : NormKind::layer_norm;
+  m.activation = words.activation == "swiglu" ? Activation::swiglu : Activation::gelu;
+  m.tied = !words.untied;
+  o.min_lr = words.min_lr.value_or(o.lr / 10);
+  o.warmup = words.warmup.value_or(std::min<int64_t>(100, o.steps / 5));
+  o.checkpoint_interval = words.checkpoint_interval.value_or(o.eval_interval);
+  if (o.threads == 0) o.threads = omp_get_max_threads();
+}
+
+void check(const Options& o) {
+  const auto at_least = [](const char* flag, auto value, auto least) {
+    require_usage(value >= least && std::isfinite(static_cast<double>(value)), flag, ": expected at least ",
+                  least, ", got ", value);
+  };
+  for (const auto& [flag, value] : std::initializer_list<std::pair<const char*, int64_t>>{
+           {"--micro-batch", o.micro_batch}, {"--effective-batch", o.effective_batch},
+           {"--steps", o.steps}, {"--eval-interval", o.eval_interval},
+           {"--checkpoint-interval", o.checkpoint_interval}, {"--threads", o.threads}})
+    at_least(flag, value, 1);
+  for (const auto& [flag, value] : std::initializer_list<std::pair<const char*, double>>{
+           {"--lr", o.lr}, {"--min-lr", o.min_lr}, {"--warmup", o.warmup},
+           {"--weight-decay", o.weight_decay}, {"--beta1", o.beta1}, {"--beta2", o.beta2},
+           {"--clip", o.clip}, {"--eval-batches", o.eval_batches}, {"--sample", o.sample},
+           {"--temperature", o.temperature}, {"--top-k", o.top_k}})
+    at_least(flag, value, 0);
+  require_usage(o.beta1 < 1 && o.beta2 < 1, "--beta1, --beta2: expected less than 1, got ", o.beta1,
+                " and ", o.beta2);
+  require_usage(o.micro_batch <= o.effective_batch, "--micro-batch: expected at most the effective batch of ",
+                o.effective_batch, ", got ", o.micro_batch);
+  require_usage(o.min_lr <= o.lr, "--min-lr: expected at most --lr ", o.lr, ", got ", o.min_lr);
+  require_usage(o.warmup <= o.steps, "--warmup: expected at most the ", o.steps, " steps, got ", o.warmup);
+  require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
+  require_usage(o.device.backend->supports(o.dtype), "--dtype: expected one that the device has");
+}
+
+}  // namespace
+
+std::optional<Options> read_options(int argc, char** argv) {
+  Options options;
+  Words words;
+  CLI::App app("Trains a GPT on a text file by native gradient accumulation.", "train_gpt");
+  add_run_flags(app, options, words);
+  add_model_flags(app, options, words);
+  add_training_flags(app, options, words);
+  if (!parse(app, argc, argv)) return std::nullopt;
+  apply(options, words);
+  check(options);
+  try {  // the library's own checks, whose message names what is wrong
+    options.model.check();
+    accumulators::parse(options.accumulate);
+  } catch (const BadArgument& error) {
+    throw WrongUsage(error.what());
+  }
+  return options;
+}
+
+std::string identity_of(const Options& o, int64_t tokens) {
+  const GptConfig& m = o.model;
+  return nlohmann::ordered_json{{"tokens", tokens},
+                                {"heads", m.heads},
+                                {"context", m.context},
+                                {"positions", static_cast<int>(m.positions)},
+                                {"activation", static_cast<int>(m.activation)},
+                                {"effective-batch", o.effective_batch},
+                                {"seed", o.seed.value}}
+      .dump();
+}
+
+}  // namespace accrue::examples

@@ -1,0 +1,44 @@
+// The flags of train_gpt.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "accrue/accrue.h"
+
+namespace accrue::examples {
+
+/// The defaults are nanoGPT's small character model for a CPU, with a learning rate tuned for it.
+struct Options {
+  std::string data;
+  TokenizerKind tokenizer = TokenizerKind::character;
+  GptConfig model;  // the vocabulary is the data's
+
+  int64_t micro_batch = 12, effective_batch = 12;  // in sequences
+  int64_t steps = 2000;
+  double lr = 3e-3, min_lr = 0;
+  int64_t warmup = 0;
+  double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.99, clip = 1;
+  Seed seed{1};
+  std::string accumulate = "f32";
+
+  int64_t eval_interval = 250, eval_batches = 0;
+  int64_t threads = 0;
+  Device device;
+  DType dtype = DType::f32;
+  bool dry_run = false;
+
+  std::string log, checkpoint;
+  int64_t checkpoint_interval = 0;
+  bool resume = false;
+  int64_t sample = 0, top_k = 0;
+  double temperature = 1;
+};
+
+/// Reads and checks the command line; nothing: help was printed. Throws WrongUsage.
+std::optional<Options> read_options(int argc, char** argv);
+
+/// What a run must share with the checkpoint that it resumes, as JSON: all that decides the model
+/// and the order of the data, and nothing that may change on the way.
+std::string identity_of(const Options& options, int64_t tokens);
+
+}  // namespace accrue::examples

@@ -1,0 +1,128 @@
+#include "training.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "accrue/core/sha256.h"
+
+namespace accrue::examples {
+namespace {
+
+Gpt make_model(const Options& options, int64_t vocabulary) {
+  GptConfig config = options.model;
+  config.vocabulary = vocabulary;
+  Gpt model(config);
+  initialize(model, {options.device, options.dtype}, options.seed);
+  return model;
+}
+
+AdamWConfig adamw(const Options& o, double weight_decay) {
+  return {.lr = cosine(o.lr, Step{o.warmup}, Step{o.steps}, o.min_lr),
+          .beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .weight_decay = weight_decay,
+          .clip = o.clip};
+}
+
+}  // namespace
+
+Data read_data(const Options& options) {
+  auto [tokens, tokenizer] = Tokens::from_file(options.data, options.tokenizer);
+  const int64_t kept = tokens.size() / 10, needed = options.model.context + 1;
+  require(kept >= needed, "[data] expected at least ", 10 * needed, " tokens in '", options.data,
+          "', so that a tenth of them makes a sequence, got ", tokens.size(),
+          "; try a longer text or a smaller --context");
+  const int64_t train = tokens.size() - kept;
+  return {tokenizer, tokens.slice(0, train), tokens.slice(train, kept)};
+}
+
+Training::Training(const Options& o, const Data& d)
+    : options(o),
+      data(d),
+      model(make_model(o, d.tokenizer.vocabulary())),
+      matrices(decayed(parameters(model)), adamw(o, o.weight_decay)),
+      vectors(parameters(model).except(decayed(parameters(model))), adamw(o, 0)),
+      cycle(parameters(model), {.accumulate = accumulators::parse(o.accumulate)}),
+      loader(d.train, {.context = o.model.context,
+                       .batch = o.effective_batch,
+                       .seed = o.seed,
+                       .device = o.device}),
+      best(Tensor::scalar(std::numeric_limits<double>::infinity(), DType::f64, o.device)),
+      tokenizer(d.tokenizer.save()),
+      identity(identity_of(o, d.train.size())),
+      checkpoint(o.checkpoint) {
+  checkpoint.part("model", model)
+      .part("matrices", matrices)
+      .part("vectors", vectors)
+      .part("cycle", cycle)
+      .part("loader", loader)
+      .part("best_val_loss", best)
+      .part("tokenizer", tokenizer)
+      .part("identity", identity);
+}
+
+// A small vocabulary's logits are smaller than the blocks' activations, so keeping them whole costs
+// little and saves the second product with the head that chunks would need.
+Loss Training::loss(const TokenBatch& batch) const {
+  return cross_entropy(model(batch.tokens), batch.targets);
+}
+
+StepReport Training::step() {
+  const TokenBatch batch = loader.next();
+  const StepReport report = accrue::step(
+      cycle.run(batch, {.samples = options.micro_batch},
+                [this](const TokenBatch& micro) { return loss(micro); }),
+      matrices, vectors);
+  if (report.skipped)
+    throw Failure(text("[train_gpt] expected a finite loss and gradient in step ", report.step.value + 1,
+                       ", got ", report.mean_loss, " and ", report.gradient_norm,
+                       "; nothing was changed; try a smaller --lr",
+                       options.checkpoint.empty() ? "" : " and --resume from the last checkpoint"));
+  return report;
+}
+
+double Training::validate() {
+  const int64_t context = options.model.context, all = windows(data.validation, context);
+  const int64_t batches = (all + options.micro_batch - 1) / options.micro_batch;
+  const int64_t wanted =
+      options.eval_batches == 0 ? batches : std::min(options.eval_batches, batches);
+  double sum = 0, count = 0;
+  for (int64_t i = 0; i < wanted; ++i) {
+    const int64_t first = i * batches / wanted * options.micro_batch;
+    const Loss part = loss(window_batch(data.validation, first, std::min(options.micro_batch, all - first),
+                                        context, options.device));
+    sum += part.sum().value().item();
+    count += part.count().item();
+  }
+  const double mean = sum / count;
+  if (double* smallest = best.data<double>()) *smallest = std::min(*smallest, mean);
+  return mean;
+}
+
+void Training::resume() {
+  require(checkpoint.load(), "[resume] expected a checkpoint in '", options.checkpoint,
+          "', got none; try to start without --resume");
+  require(tokenizer == data.tokenizer.save(), "[resume] expected the characters that the checkpoint was "
+          "trained on, got others; try the same --data and --tokenizer");
+  const std::string ours = identity_of(options, data.train.size());
+  require(identity == ours, "[resume] expected the run that the checkpoint was made by, ", identity,
+          ", got ", ours, "; try the same flags");
+}
+
+std::string Training::sample_text() const {
+  const int32_t newline = std::max(data.tokenizer.find('\n'), 0);
+  std::vector<int32_t> ids = accrue::sample(
+      model, {newline}, options.sample,
+      {.temperature = options.temperature, .top_k = options.top_k}, options.seed);
+  return data.tokenizer.decode(std::span(ids).subspan(1));
+}
+
+std::string Training::weights_sha256() const {
+  Sha256 hash;
+  for (const auto& one : parameters(model).list)
+    hash.add({static_cast<const std::byte*>(one->master.in().data), one->master.bytes()});
+  return hash.hex();
+}
+
+}  // namespace accrue::examples

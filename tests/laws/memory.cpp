@@ -1,0 +1,174 @@
+// Law 4: peak memory does not depend on K. The dry run: what it predicts is what the allocator hands
+// out, to the byte.
+#include "support.h"
+
+namespace accrue::test {
+namespace {
+
+using Peaks = std::array<int64_t, tag_count + 1>;  // by tag; last: of all at one moment
+
+struct Work {
+  const char* name;
+  Where where{Device::cpu(), DType::f32};
+  Recompute recompute = Recompute::none;
+  const char* accumulate = "f32";
+  double dropout = 0;
+  int64_t chunk = 256;
+  int64_t layers = 4;
+};
+
+std::string text_of(const Peaks& peaks) {
+  std::string all;
+  for (int i = 0; i < tag_count; ++i) all += text(tag_names[i], ' ', peaks[i], ", ");
+  return all + text("total ", peaks[tag_count]);
+}
+
+// Everything that a program does in its life, once: model, data, cycle, optimizer, two steps.
+void train(const Work& work, int64_t samples, int64_t micro) {
+  GptConfig config = tiny_gpt();
+  config.layers = work.layers;
+  config.recompute = work.recompute;
+  config.dropout = work.dropout;
+  Gpt model(config);
+  initialize(model, {work.where.device, work.where.dtype}, Seed{1});
+  TokenBatch batch{Tensor({samples, config.context}, DType::i32, work.where.device),
+                   Tensor({samples, config.context}, DType::i32, work.where.device), {}};
+  batch.indices.resize(samples);
+  for (Tensor* ids : {&batch.tokens, &batch.targets})
+    launch(ids->device(), kernel::Fill{ids->out(), 1});
+  AdamW optimizer(parameters(model), {.clip = 1});
+  Cycle cycle(parameters(model), {.accumulate = accumulators::parse(work.accumulate)});
+  for (int step = 0; step < 2; ++step)
+    optimizer.step(cycle.run(batch, {.samples = micro}, [&](const TokenBatch& part) {
+      return cross_entropy(model.hidden(part.tokens), model.head(), part.targets, -100, work.chunk);
+    }));
+}
+
+template <class F>
+Peaks peaks_of(Mode mode, const F& program) {
+  const bool dry = mode == Mode::dry;
+  const ModeScope scope(mode);
+  host_allocator().reset_peak(dry);
+  const MemoryUse before = host_allocator().use(dry);
+  program();
+  const MemoryUse after = host_allocator().use(dry);
+  Peaks peaks;
+  for (int i = 0; i < tag_count; ++i) {
+    CHECK_MESSAGE(after.current[i] == before.current[i], tag_names[i] << " leaks");
+    peaks[i] = after.peak[i] - before.current[i];
+  }
+  peaks[tag_count] = after.peak_total - before.total;
+  return peaks;
+}
+
+int64_t of(const Peaks& peaks, Tag tag) { return peaks[static_cast<int>(tag)]; }
+
+std::vector<Work> works() {
+  const Where half{Device::cpu(), DType::bf16};
+  return {{"f32"},
+          {.name = "bf16", .where = half},
+          {.name = "f64 on reference", .where = exact()},
+          {.name = "dropout", .dropout = 0.1},
+          {.name = "each block again", .recompute = Recompute::block, .dropout = 0.1},
+          {.name = "groups of blocks again", .recompute = Recompute::sqrt},
+          {.name = "each block again, bf16", .where = half, .recompute = Recompute::block},
+          {.name = "chunked loss", .chunk = 7},
+          {.name = "chunked loss, bf16", .where = half, .chunk = 7},
+          {.name = "kahan", .accumulate = "kahan"},
+          {.name = "kahan, bf16", .where = half, .accumulate = "kahan"},
+          {.name = "bf16 sums", .accumulate = "bf16:*.weight"}};
+}
+
+}  // namespace
+
+TEST_CASE("a dry run predicts the peak of every tag to the byte") {
+  for (const Work& work : works())
+    for (int64_t micro : {8, 3, 1}) {
+      CAPTURE(work.name);
+      CAPTURE(micro);
+      const auto program = [&] { train(work, 8, micro); };
+      const Peaks predicted = peaks_of(Mode::dry, program), real = peaks_of(Mode::run, program);
+      CHECK_MESSAGE(predicted == real, "predicted " << text_of(predicted) << "; real " << text_of(real));
+      CHECK(of(real, Tag::activations) > 0);
+      CHECK(of(real, Tag::parameters) > 0);
+    }
+}
+
+TEST_CASE("a dry run takes no memory and leaves the real ledger alone") {
+  const MemoryUse before = host_allocator().use();
+  host_allocator().reset_peak();
+  peaks_of(Mode::dry, [] { train({"f32"}, 4, 2); });
+  CHECK(host_allocator().use().peak_total == before.total);
+}
+
+TEST_CASE("peak memory does not depend on K, tag by tag, from 1 to 16 micro-batches of two samples") {
+  for (const Work& work : works()) {
+    CAPTURE(work.name);
+    // The batch itself grows with K: it is the data, tagged activations, and taken off.
+    const auto of_data = [](int64_t samples) {
+      return 2 * samples * tiny_gpt().context * static_cast<int64_t>(size_of(DType::i32));
+    };
+    const auto peaks = [&](int64_t k) {
+      Peaks all = peaks_of(Mode::run, [&] { train(work, 2 * k, 2); });
+      all[static_cast<int>(Tag::activations)] -= of_data(2 * k);
+      all[tag_count] -= of_data(2 * k);
+      return all;
+    };
+    const Peaks one = peaks(1);
+    for (int64_t k : {2, 3, 8, 16}) {
+      CAPTURE(k);
+      const Peaks more = peaks(k);
+      CHECK_MESSAGE(more == one, "K = 1: " << text_of(one) << "; now " << text_of(more));
+    }
+  }
+}
+
+TEST_CASE("what grows is the micro-batch: one batch of sixteen takes more than sixteen of one") {
+  const Work work{"f32"};
+  const Peaks one = peaks_of(Mode::dry, [&] { train(work, 16, 1); });
+  const Peaks all = peaks_of(Mode::dry, [&] { train(work, 16, 16); });
+  CHECK(of(all, Tag::activations) > 8 * of(one, Tag::activations));
+  CHECK(of(all, Tag::gradients) == of(one, Tag::gradients));
+}
+
+TEST_CASE("bytes are where they belong") {
+  GptConfig config = tiny_gpt();
+  config.layers = 4;
+  Gpt model(config);
+  initialize(model, {Device::cpu(), DType::f32}, Seed{1});
+  const int64_t n = parameters(model).elements();
+  const Peaks single = peaks_of(Mode::dry, [] { train({"f32"}, 4, 2); });
+  CHECK(of(single, Tag::parameters) == 4 * n);
+  CHECK(of(single, Tag::gradients) == 4 * n + 16);  // and two totals in f64
+  CHECK(of(single, Tag::optimizer) == 8 * n);
+  const Peaks half =
+      peaks_of(Mode::dry, [] { train({.name = "bf16", .where = {Device::cpu(), DType::bf16}}, 4, 2); });
+  CHECK(of(half, Tag::parameters) == 4 * n);
+  CHECK(of(half, Tag::gradients) == 4 * n + 16);
+  CHECK(of(half, Tag::copies) >= 2 * n);
+  CHECK(of(half, Tag::activations) < of(single, Tag::activations));
+}
+
+TEST_CASE("recomputation saves activations; kahan costs one sum more and one micro-gradient") {
+  const auto activations = [](Recompute how) {
+    Work work{"f32"};
+    work.recompute = how;
+    work.layers = 9;
+    return of(peaks_of(Mode::dry, [&] { train(work, 8, 8); }), Tag::activations);
+  };
+  const int64_t none = activations(Recompute::none), block = activations(Recompute::block),
+                sqrt = activations(Recompute::sqrt);
+  CHECK(block < none / 2);
+  CHECK(sqrt < none);
+  Gpt model(tiny_gpt());
+  initialize(model, {Device::cpu(), DType::f32}, Seed{1});
+  Work kahan{"kahan"};
+  kahan.layers = 2;
+  kahan.accumulate = "kahan";
+  const int64_t bytes = of(peaks_of(Mode::dry, [&] { train(kahan, 4, 2); }), Tag::gradients);
+  const int64_t n = parameters(model).elements();
+  CHECK(bytes > 8 * n + 16);
+  CHECK(bytes < 12 * n + 16);
+}
+
+}  // namespace accrue::test

@@ -1,0 +1,82 @@
+// Tokens: the same ids whether they are mapped or kept in memory.
+#include "accrue/nn/tokens.h"
+
+#include <doctest/doctest.h>
+
+#include "accrue/core/error.h"
+#include "core/temporary.h"
+
+using namespace accrue;
+using testing::contains;
+using testing::message_of;
+using testing::TemporaryFolder;
+using Ids = std::vector<int32_t>;
+
+namespace {
+
+Ids all(const Tokens& tokens) {
+  Ids ids(static_cast<size_t>(tokens.size()));
+  tokens.copy(0, tokens.size(), ids.data());
+  return ids;
+}
+
+}  // namespace
+
+TEST_CASE("a file's tokens are what its tokenizer makes of its text") {
+  const TemporaryFolder folder;
+  for (const std::string text : {"hello\nworld", "grüße, 世界"}) {
+    const std::string path = folder.write("a", text);
+    for (TokenizerKind kind : {TokenizerKind::byte, TokenizerKind::character}) {
+      const auto [tokens, tokenizer] = Tokens::from_file(path, kind);
+      CHECK(all(tokens) == tokenizer.encode(text));
+      CHECK(tokenizer.decode(all(tokens)) == text);
+      CHECK(tokens.vocabulary() == tokenizer.vocabulary());
+    }
+  }
+}
+
+TEST_CASE("a file reads with the tokenizer of another text, or is refused for its first stranger") {
+  const TemporaryFolder folder;
+  const Tokenizer letters = CharTokenizer("abcd");
+  CHECK(all(Tokens::from_file(folder.write("a", "dab"), letters)) == Ids{3, 0, 1});
+  const std::string reason =
+      message_of<BadArgument>([&] { Tokens::from_file(folder.write("b", "abx"), letters); });
+  CHECK(contains(reason, "'x' (U+0078) at byte 2"));
+}
+
+TEST_CASE("files that are missing, empty or not UTF-8 are refused by name or position") {
+  const TemporaryFolder folder;
+  const auto reading = [](const std::string& path) {
+    return [=] { Tokens::from_file(path, TokenizerKind::character); };
+  };
+  const std::string missing = folder.file("missing");
+  CHECK(contains(message_of<Failure>(reading(missing)), missing));
+  const std::string empty = folder.write("empty", "");
+  CHECK(contains(message_of<BadArgument>(reading(empty)), empty));
+  CHECK(contains(message_of<BadArgument>(reading(folder.write("b", "a\xff"))), "at byte 1"));
+}
+
+TEST_CASE("a slice is a part of the sequence, and a part of a part") {
+  const Tokens tokens({5, 6, 7, 8, 9}, 10);
+  CHECK(all(tokens.slice(1, 3)) == Ids{6, 7, 8});
+  CHECK(all(tokens.slice(1, 3).slice(1, 2)) == Ids{7, 8});
+  CHECK(tokens.slice(5, 0).size() == 0);
+  const TemporaryFolder folder;
+  const Tokens mapped = Tokens::from_file(folder.write("a", "abcde"), ByteTokenizer());
+  CHECK(all(mapped.slice(1, 3).slice(1, 2)) == Ids{'c', 'd'});
+}
+
+TEST_CASE("reading outside the sequence or its slice is refused") {
+  const Tokens tokens({5, 6, 7, 8, 9}, 10);
+  int32_t to[8];
+  CHECK_THROWS_AS(tokens.copy(3, 3, to), BadArgument);
+  CHECK_THROWS_AS(tokens.copy(-1, 1, to), BadArgument);
+  CHECK_THROWS_AS(tokens.copy(0, -1, to), BadArgument);
+  CHECK_THROWS_AS(tokens.slice(1, 2).copy(1, 2, to), BadArgument);
+  CHECK(contains(message_of<BadArgument>([&] { tokens.slice(2, 4); }), "within 5 tokens"));
+}
+
+TEST_CASE("ids outside the vocabulary are refused with their place") {
+  CHECK(contains(message_of<BadArgument>([] { Tokens({0, 3, 1}, 3); }), "[0, 3), got 3 at 1"));
+  CHECK_THROWS_AS(Tokens({-1}, 3), BadArgument);
+}

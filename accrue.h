@@ -3,6 +3,7 @@
 #include "accrue/autograd/cycle.h"
 #include "accrue/autograd/module.h"
 #include "accrue/autograd/operations.h"
+#include "accrue/autograd/recompute.h"
 #include "accrue/nn/gpt.h"
 #include "accrue/nn/layers.h"
 #include "accrue/nn/loader.h"

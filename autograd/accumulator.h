@@ -12,8 +12,8 @@ namespace accrue {
 
 class GradBuffer;
 
-/// What may be asserted over splits of a batch: equal up to the rounding of the sum that the formula
-/// bounds, or nothing.
+/// What may be asserted over splits of a batch: equal up to the rounding of the sum that the
+/// formula bounds, or nothing.
 enum class SplitEquality { bounded, none };
 
 struct Accumulator {
@@ -45,8 +45,9 @@ namespace accumulators {
 std::shared_ptr<const Accumulator> f32();
 /// Deposits add in bf16: error ≤ (K−1)·2⁻⁸ of Σ|g|; equal terms stall at 256. To show why not.
 std::shared_ptr<const Accumulator> bf16();
-/// Carries each addition's rounding error into the next one: error ≤ (2u + O(K·u²)) of Σ|g|, u = 2⁻²⁴.
-/// 8 bytes a weight. Source: Kahan, "Further remarks on reducing truncation errors", CACM 8, 1965.
+/// Carries each addition's rounding error into the next one: error ≤ (2u + O(K·u²)) of Σ|g|, u =
+/// 2⁻²⁴. 8 bytes a weight. Source: Kahan, "Further remarks on reducing truncation errors", CACM 8,
+/// 1965.
 std::shared_ptr<const Accumulator> kahan();
 /// By name; throws BadArgument that lists the names.
 std::shared_ptr<const Accumulator> named(std::string_view name);

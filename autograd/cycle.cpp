@@ -9,21 +9,24 @@ using Phase = CycleState::Phase;
 
 const char* name_of(Phase phase) {
   constexpr const char* names[] = {"idle", "between two micro-batches", "inside a micro-batch",
-                                   "broken by an exception in backward", "closed and not yet stepped"};
+                                   "broken by an exception in backward",
+                                   "closed and not yet stepped"};
   return names[static_cast<int>(phase)];
 }
 
 }  // namespace
 
 uint64_t hash_samples(std::span<const int64_t> samples) {
-  return hash_of(samples.size(), {reinterpret_cast<const char*>(samples.data()), samples.size_bytes()});
+  return hash_of(samples.size(),
+                 {reinterpret_cast<const char*>(samples.data()), samples.size_bytes()});
 }
 
 // ---- what is shared
 
 GradBuffer& CycleState::buffer(ParameterState& parameter) const {
   const auto found = buffer_of.find(&parameter);
-  require(found != buffer_of.end(), "[cycle] expected ", parameter.name, " in the cycle or frozen, got "
+  require(found != buffer_of.end(), "[cycle] expected ", parameter.name,
+          " in the cycle or frozen, got "
           "neither; add it to the cycle's parameters, or freeze(parameters(model).matching(\"",
           parameter.name, "\"))");
   return *found->second;
@@ -35,19 +38,24 @@ std::unique_ptr<Tape> CycleState::tape(Tape::Run run, std::span<const int64_t> s
 }
 
 void CycleState::require_edge(const char* call) const {
-  require_order(phase == Phase::idle || phase == Phase::edge, "[", call, "] expected a cycle that is idle "
-                "or between two micro-batches, got one that is ", name_of(phase),
+  require_order(phase == Phase::idle || phase == Phase::edge, "[", call,
+                "] expected a cycle that is idle "
+                "or between two micro-batches, got one that is ",
+                name_of(phase),
                 phase == Phase::closed ? "; step it or drop its ClosedCycle" : "; try discard()");
 }
 
 void CycleState::add(const Loss& loss, const Tensor& value) {
-  require(shares.value_or(loss.is_share()) == loss.is_share(), "[cycle] expected one denominator per "
+  require(shares.value_or(loss.is_share()) == loss.is_share(),
+          "[cycle] expected one denominator per "
           "cycle, got counted losses and shares; use one kind of Loss for all its micro-batches");
   shares = loss.is_share();
   const Write write = micro.value == 0 ? Write::set : Write::add;
   launch(device, kernel::Copy{value.in(), totals.slice(0, 1).out(), write});
-  if (loss.is_share()) launch(device, kernel::Fill{totals.slice(1, 1).out(), 1});
-  else launch(device, kernel::Copy{loss.count().in(), totals.slice(1, 1).out(), write});
+  if (loss.is_share())
+    launch(device, kernel::Fill{totals.slice(1, 1).out(), 1});
+  else
+    launch(device, kernel::Copy{loss.count().in(), totals.slice(1, 1).out(), write});
 }
 
 void CycleState::end_micro_batch(int64_t samples) {
@@ -85,7 +93,8 @@ MicroScope::~MicroScope() {
 }
 
 void MicroScope::backward(const Loss& loss) {
-  require_order(state_->phase == Phase::inside, "[backward] expected one call in a micro-batch, got "
+  require_order(state_->phase == Phase::inside,
+                "[backward] expected one call in a micro-batch, got "
                 "another; begin the next micro-batch");
   const Tensor& value = loss.sum().value();
   const Tensor one = Tensor::scalar(1, value.dtype(), value.device());
@@ -125,7 +134,8 @@ void Cycle::declare_total(int64_t count) {
 std::vector<Cycle::Piece> Cycle::pieces(std::span<const int64_t> samples, MicroSize size) {
   const auto n = static_cast<int64_t>(samples.size());
   require(n > 0, "[cycle] expected a batch with samples, got an empty one");
-  require(size.samples > 0, "[cycle] expected micro-batches of at least one sample, got ", size.samples);
+  require(size.samples > 0, "[cycle] expected micro-batches of at least one sample, got ",
+          size.samples);
   state_->require_edge("run");
   const uint64_t batch = hash_samples(samples);
   require_order(state_->phase == Phase::idle || state_->batch == batch,
@@ -140,6 +150,7 @@ std::vector<Cycle::Piece> Cycle::pieces(std::span<const int64_t> samples, MicroS
 
 ClosedCycle Cycle::run(std::span<const int64_t> samples, MicroSize size, const Closure& loss) {
   const std::vector<Piece> todo = pieces(samples, size);
+  if (todo.empty()) return close();  // stopped at the last edge
   if (!state_->whole) {
     try {
       run_one_by_one(samples, todo, loss);
@@ -165,9 +176,10 @@ void Cycle::run_one_by_one(std::span<const int64_t> samples, std::span<const Pie
 }
 
 ClosedCycle Cycle::close() {
-  require_order(state_->phase == Phase::edge, "[close] expected a cycle between two micro-batches, got "
-                "one that is ", name_of(state_->phase),
-                state_->phase == Phase::broken ? "; try discard()" : "");
+  require_order(state_->phase == Phase::edge,
+                "[close] expected a cycle between two micro-batches, got "
+                "one that is ",
+                name_of(state_->phase), state_->phase == Phase::broken ? "; try discard()" : "");
   for (const auto& buffer : state_->buffers) buffer->close();
   state_->phase = Phase::closed;
   ++state_->index.value;
@@ -175,7 +187,8 @@ ClosedCycle Cycle::close() {
 }
 
 void Cycle::discard() {
-  require_order(state_->phase != Phase::closed, "[discard] expected a cycle under way, got a closed one; "
+  require_order(state_->phase != Phase::closed,
+                "[discard] expected a cycle under way, got a closed one; "
                 "drop its ClosedCycle");
   state_->clear();
 }
@@ -183,51 +196,5 @@ void Cycle::discard() {
 Step Cycle::step() const { return state_->step; }
 CycleIndex Cycle::index() const { return state_->index; }
 MicroStep Cycle::micro_batches() const { return state_->micro; }
-
-void Cycle::visit(Visitor& part) {
-  state_->require_edge("visit");
-  int64_t batch = static_cast<int64_t>(state_->batch);
-  int64_t shares = state_->shares ? *state_->shares : -1;
-  part("step", state_->step.value);
-  part("index", state_->index.value);
-  part("micro", state_->micro.value);
-  part("samples_done", state_->samples_done);
-  part("declared", state_->declared);
-  part("batch", batch);
-  part("shares", shares);
-  state_->batch = static_cast<uint64_t>(batch);
-  if (shares >= 0) state_->shares = shares != 0;
-  if (state_->micro.value > 0) part("totals", state_->totals);
-  state_->phase = state_->micro.value > 0 ? Phase::edge : Phase::idle;
-  for (const auto& buffer : state_->buffers) part(buffer->parameter(), *buffer);
-}
-
-// ---- a closed cycle
-
-ClosedCycle::~ClosedCycle() {
-  if (state_) state_->clear();
-}
-
-In ClosedCycle::sum(const Parameter& parameter) const {
-  return state_->buffer(*parameter.state()).sum();
-}
-double ClosedCycle::mean_loss() const { return state_->totals.slice(0, 1).item() / count(); }
-double ClosedCycle::count() const {
-  const double counted = state_->totals.slice(1, 1).item();
-  const int64_t declared = state_->declared;
-  require(declared < 0 || *state_->shares || counted == static_cast<double>(declared) ||
-              current_mode() != Mode::run,
-          "[cycle] expected the declared total of ", declared, ", but the losses counted ", counted);
-  return counted;
-}
-MicroStep ClosedCycle::micro_batches() const { return state_->micro; }
-Step ClosedCycle::step() const { return state_->step; }
-std::span<const std::unique_ptr<GradBuffer>> ClosedCycle::buffers() const { return state_->buffers; }
-
-void ClosedCycle::finish(bool stepped) && {
-  if (stepped) ++state_->step.value;
-  state_->clear();
-  state_.reset();
-}
 
 }  // namespace accrue

@@ -92,9 +92,9 @@ class Cycle {
   explicit Cycle(Parameters parameters, CycleOptions options = {});
   Cycle(Cycle&&) = default;
 
-  /// Runs the closure on every micro-batch of `all`, forward and backward, and closes. Goes on at the
-  /// edge where an exception or a checkpoint left the same batch. If the batch has a count(), that is
-  /// its declared total and must be what the losses counted.
+  /// Runs the closure on every micro-batch of `all`, forward and backward, and closes. Goes on at
+  /// the edge where an exception or a checkpoint left the same batch. If the batch has a count(),
+  /// that is its declared total and must be what the losses counted.
   template <Batch B, LossOf<B> F>
   ClosedCycle run(const B& all, MicroSize size, F loss) {
     declare(all);
@@ -124,7 +124,8 @@ class Cycle {
   Step step() const;
   CycleIndex index() const;
   MicroStep micro_batches() const;
-  /// Buffers, totals and position: all that a checkpoint at an edge needs. Legal at an edge or idle.
+  /// Buffers, totals and position: all that a checkpoint at an edge needs. Legal at an edge or
+  /// idle.
   void visit(Visitor& part);
 
  private:
@@ -139,7 +140,8 @@ class Cycle {
   std::vector<Piece> pieces(std::span<const int64_t> samples, MicroSize size);
   using Closure = std::function<Loss(int64_t first, int64_t count)>;
   ClosedCycle run(std::span<const int64_t> samples, MicroSize size, const Closure& loss);
-  void run_one_by_one(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);
+  void run_one_by_one(std::span<const int64_t> samples, std::span<const Piece>,
+                      const Closure& loss);
   void run_whole(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);
 
   std::shared_ptr<CycleState> state_;

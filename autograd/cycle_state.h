@@ -14,14 +14,14 @@ struct CycleState {
   std::vector<std::unique_ptr<GradBuffer>> buffers;
   std::unordered_map<const ParameterState*, GradBuffer*> buffer_of;
   Device device;
-  Tensor totals;            // f64 [2] on the device: Σ loss, Σ count
+  Tensor totals;               // f64 [2] on the device: Σ loss, Σ count
   std::optional<bool> shares;  // whether this cycle's losses are shares; unset before the first
-  int64_t declared = -1;    // the batch's own count; −1: none
+  int64_t declared = -1;       // the batch's own count; −1: none
   Phase phase = Phase::idle;
-  bool whole = false;       // some operation needs the whole cycle: all tapes are recorded first
+  bool whole = false;  // some operation needs the whole cycle: all tapes are recorded first
   MicroStep micro;
   int64_t samples_done = 0;
-  uint64_t batch = 0;       // hash of the batch's samples, to know it again
+  uint64_t batch = 0;  // hash of the batch's samples, to know it again
   Step step;
   CycleIndex index;
 

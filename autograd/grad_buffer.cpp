@@ -5,7 +5,8 @@ namespace accrue {
 GradBuffer::GradBuffer(std::shared_ptr<ParameterState> parameter,
                        std::shared_ptr<const Accumulator> accumulator)
     : parameter_(std::move(parameter)), accumulator_(std::move(accumulator)) {
-  require_order(static_cast<bool>(parameter_->master), "[cycle] expected initialised parameters, got ",
+  require_order(static_cast<bool>(parameter_->master),
+                "[cycle] expected initialised parameters, got ",
                 parameter_->name.empty() ? "one without a name" : parameter_->name,
                 " without numbers; call initialize() first");
   const TagScope tag(Tag::gradients);
@@ -17,8 +18,8 @@ GradBuffer::GradBuffer(std::shared_ptr<ParameterState> parameter,
 Tensor& GradBuffer::state(std::string_view name) {
   for (auto& [own, tensor] : states_)
     if (own == name) return tensor;
-  throw BadArgument(text("[accumulator] expected a state that ", accumulator_->name(),
-                         " declares, got ", name));
+  throw BadArgument(
+      text("[accumulator] expected a state that ", accumulator_->name(), " declares, got ", name));
 }
 
 In GradBuffer::sum() const {

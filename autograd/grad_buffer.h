@@ -18,7 +18,8 @@ class GradBuffer {
  public:
   enum class Life : uint8_t { empty, open, closed };
 
-  GradBuffer(std::shared_ptr<ParameterState> parameter, std::shared_ptr<const Accumulator> accumulator);
+  GradBuffer(std::shared_ptr<ParameterState> parameter,
+             std::shared_ptr<const Accumulator> accumulator);
   GradBuffer(const GradBuffer&) = delete;
 
   const std::string& parameter() const { return parameter_->name; }
@@ -33,8 +34,8 @@ class GradBuffer {
   In sum() const;
 
   // Within a micro-batch.
-  /// The place for the next deposit: the sum itself (fused), or this micro-batch's gradient (folded).
-  /// Throws BadOrder on a closed buffer.
+  /// The place for the next deposit: the sum itself (fused), or this micro-batch's gradient
+  /// (folded). Throws BadOrder on a closed buffer.
   Deposit place();
   /// An operation was recorded that will deposit here, or will not.
   void expect() { ++pending_; }

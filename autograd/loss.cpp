@@ -35,8 +35,9 @@ Loss operator+(const Loss& a, const Loss& b) {
   if (a.is_share() && b.is_share()) return Loss(std::move(sum));
   const bool same_known = a.known_ >= 0 && a.known_ == b.known_;
   const bool same_tensor = a.count_ && b.count_ && a.count_.same_storage(b.count_);
-  require(same_known || same_tensor, "[loss] expected losses of one and the same count; for different "
-                                     "counts declare their totals: Loss::share(sum, total)");
+  require(same_known || same_tensor,
+          "[loss] expected losses of one and the same count; for different "
+          "counts declare their totals: Loss::share(sum, total)");
   Loss result(std::move(sum));
   result.count_ = a.count_;
   result.known_ = a.known_;

@@ -4,8 +4,9 @@
 
 namespace accrue {
 
-/// Σ of a micro-batch's losses and their count (valid tokens, or samples). A bare sum does not compile:
-/// only with its count can micro-batches of different sizes add up to the mean of their cycle.
+/// Σ of a micro-batch's losses and their count (valid tokens, or samples). A bare sum does not
+/// compile: only with its count can micro-batches of different sizes add up to the mean of their
+/// cycle.
 class Loss {
  public:
   /// sum [1], count known on the host.

@@ -39,8 +39,9 @@ Initial ones() {
 }
 
 Tensor ParameterState::working() {
-  require_order(static_cast<bool>(master), "[parameter] expected an initialised parameter of shape ",
-                shape, ", got one without numbers; call initialize(model, {Device::cpu()}, Seed{1})");
+  require_order(static_cast<bool>(master),
+                "[parameter] expected an initialised parameter of shape ", shape,
+                ", got one without numbers; call initialize(model, {Device::cpu()}, Seed{1})");
   if (compute == master.dtype()) return master;
   if (!copy) {
     const TagScope tag(Tag::copies);
@@ -118,8 +119,9 @@ void place(ParameterState& state, Placement placement, uint64_t stream) {
 
 void initialize(const std::function<void(Visitor&)>& walk, Placement placement, Seed seed) {
   require(placement.device.backend, "[initialize] expected a device, got none; try Device::cpu()");
-  require(placement.device.backend->supports(placement.compute), "[initialize] expected a dtype that ",
-          placement.device, " has, got ", placement.compute, "; try f32, or Device::reference()");
+  require(placement.device.backend->supports(placement.compute),
+          "[initialize] expected a dtype that ", placement.device, " has, got ", placement.compute,
+          "; try f32, or Device::reference()");
   std::set<std::string> names;
   auto unique = [&](const std::string& name) {
     require(names.insert(name).second, "[initialize] expected one part of a name, got two named ",
@@ -153,7 +155,8 @@ void assign(const Parameters& to, const Parameters& from) {
           " and ", from.size(), " parameters");
   for (size_t i = 0; i < to.size(); ++i) {
     ParameterState &a = *to.list[i], &b = *from.list[i];
-    require(a.shape == b.shape, "[assign] expected shape ", a.shape, " for ", a.name, ", got ", b.shape);
+    require(a.shape == b.shape, "[assign] expected shape ", a.shape, " for ", a.name, ", got ",
+            b.shape);
     require_order(a.master && b.master, "[assign] expected initialised models");
     launch(a.master.device(), kernel::Copy{b.master.in(), a.master.out(), Write::set});
     a.changed();

@@ -1,5 +1,6 @@
-// Modules are plain structs that list their parts to a Visitor. One walk names, initialises, counts,
-// freezes, saves and loads them. A module moves; it never copies, because its parameters do not.
+// Modules are plain structs that list their parts to a Visitor. One walk names, initialises,
+// counts, freezes, saves and loads them. A module moves; it never copies, because its parameters do
+// not.
 #pragma once
 #include <functional>
 #include <memory>
@@ -14,8 +15,8 @@
 
 namespace accrue {
 
-/// Fills a parameter's first numbers, row-major; `key` is made of the seed and the parameter's name,
-/// so neither the order of members nor the device changes them.
+/// Fills a parameter's first numbers, row-major; `key` is made of the seed and the parameter's
+/// name, so neither the order of members nor the device changes them.
 using Initial = std::function<void(std::span<float> numbers, RandomKey key)>;
 Initial normal(double deviation);
 Initial uniform(double bound);  // in [−bound, bound)
@@ -27,9 +28,9 @@ struct ParameterState {
   std::string name;  // empty until initialize()
   Shape shape;
   Initial initial;
-  Tensor master;        // wide(compute): what the optimizer updates
-  Tensor copy;          // bf16 compute only: what operations read
-  bool stale = true;    // the copy no longer equals the master
+  Tensor master;      // wide(compute): what the optimizer updates
+  Tensor copy;        // bf16 compute only: what operations read
+  bool stale = true;  // the copy no longer equals the master
   bool frozen = false;
   DType compute = DType::f32;
 

@@ -21,8 +21,10 @@ Deposit OperationNode::place() {
 }
 
 void OperationNode::pass(const Tensor& dy) {
-  if (!slot && dy.shape() == shape && dy.dtype() == dtype && dy.is_contiguous()) slot = dy;
-  else Node::pass(dy);
+  if (!slot && dy.shape() == shape && dy.dtype() == dtype && dy.is_contiguous())
+    slot = dy;
+  else
+    Node::pass(dy);
 }
 
 void OperationNode::pull(bool keep_saved) {
@@ -30,7 +32,8 @@ void OperationNode::pull(bool keep_saved) {
   slot = Tensor();
   std::array<Edge, max_inputs> edges;
   const auto from = inputs();
-  for (size_t i = 0; i < from.size(); ++i) edges[i] = Edge(from[i].node.get());
+  for (size_t i = 0; i < from.size(); ++i)
+    if (from[i].node && from[i].node->needs_gradient) edges[i] = Edge(from[i].node.get());
   if (needs_cycle() && !tape->has_buffers()) gather_backward(saved, dy);
   backward(saved, dy, {edges.data(), from.size()});
   if (keep_saved) return;

@@ -32,6 +32,7 @@ struct Node {
   virtual Tensor input() const = 0;
 
   int32_t index = -1;  // position on its tape; −1: a leaf
+  bool needs_gradient = true;  // false: made of constants alone, on a tape that runs later
 };
 
 /// Where a backward rule leaves the gradient of one input.
@@ -52,7 +53,7 @@ class Edge {
 
 struct Input {
   std::shared_ptr<Node> node;  // null: a constant
-  Tensor kept;                 // only where the tape may run again and the node will not have the value
+  Tensor kept;  // only where the tape may run again and the node will not have the value
 };
 
 /// An operation on a tape. Its value lives in the Vars that hold it; the node keeps only what
@@ -61,7 +62,8 @@ struct OperationNode : Node {
   virtual std::string_view name() const = 0;
   virtual std::span<Input> inputs() = 0;
   virtual Tensor forward(Saved& saved, std::span<const Tensor> inputs) const = 0;
-  virtual void backward(const Saved& saved, const Tensor& dy, std::span<const Edge> inputs) const = 0;
+  virtual void backward(const Saved& saved, const Tensor& dy,
+                        std::span<const Edge> inputs) const = 0;
   /// Cycle operations need all micro-batches before any can go on.
   virtual bool needs_cycle() const { return false; }
   virtual void gather(const Tensor&) const {}
@@ -98,14 +100,12 @@ struct NodeOf final : OperationNode {
   std::string_view name() const override { return title; }
   std::span<Input> inputs() override { return from; }
   Tensor forward(Saved& saved, std::span<const Tensor> in) const override {
-    return [&]<size_t... I>(std::index_sequence<I...>) {
-      return op.forward(saved, in[I]...);
-    }(std::make_index_sequence<N>());
+    return [&]<size_t... I>(std::index_sequence<I...>) { return op.forward(saved, in[I]...); }
+    (std::make_index_sequence<N>());
   }
   void backward(const Saved& saved, const Tensor& dy, std::span<const Edge> in) const override {
-    [&]<size_t... I>(std::index_sequence<I...>) {
-      op.backward(saved, dy, in[I]...);
-    }(std::make_index_sequence<N>());
+    [&]<size_t... I>(std::index_sequence<I...>) { op.backward(saved, dy, in[I]...); }
+    (std::make_index_sequence<N>());
   }
   static constexpr bool cyclic = requires(const Op& o, const Saved& s, const Tensor& t) {
     o.gather(t);

@@ -6,7 +6,8 @@ namespace {
 using namespace kernel;
 
 void require_one_dtype(const char* name, const Tensor& a, const Tensor& b) {
-  require(a.dtype() == b.dtype(), "[", name, "] expected one dtype, got ", a.dtype(), " and ", b.dtype());
+  require(a.dtype() == b.dtype(), "[", name, "] expected one dtype, got ", a.dtype(), " and ",
+          b.dtype());
 }
 
 // Deposits dy where the input may have been broadcast to dy's shape.
@@ -45,8 +46,7 @@ struct MultiplyOp {
   static void deposit(const Edge& edge, const Tensor& dy, const Tensor& other, const Shape& shape) {
     if (dy.shape() == shape) {
       const Deposit d = edge.place();
-      launch(dy.device(),
-             Binary{BinaryFormula::multiply, dy.in(), other.in(), d.into, d.write});
+      launch(dy.device(), Binary{BinaryFormula::multiply, dy.in(), other.in(), d.into, d.write});
       return;
     }
     Tensor product = empty_like(dy);
@@ -176,14 +176,18 @@ struct SumOp {
 
 }  // namespace
 
-Var operator+(const Var& a, const Var& b) { return record("add", AddOp{a.shape(), b.shape()}, a, b); }
+Var operator+(const Var& a, const Var& b) {
+  return record("add", AddOp{a.shape(), b.shape()}, a, b);
+}
 Var operator*(const Var& a, const Var& b) { return record("multiply", MultiplyOp{}, a, b); }
 Var scale(const Var& x, double factor) { return record("scale", ScaleOp{factor}, x); }
 Var matmul(const Var& x, const Var& w) { return record("matmul", MatmulOp{false}, x, w); }
 Var matmul_transposed(const Var& x, const Var& w) {
   return record("matmul_transposed", MatmulOp{true}, x, w);
 }
-Var linear(const Var& x, const Var& w, const Var& b) { return record("linear", LinearOp{}, x, w, b); }
+Var linear(const Var& x, const Var& w, const Var& b) {
+  return record("linear", LinearOp{}, x, w, b);
+}
 Var gelu(const Var& x) { return record("gelu", UnaryOp{UnaryFormula::gelu}, x); }
 Var silu(const Var& x) { return record("silu", UnaryOp{UnaryFormula::silu}, x); }
 Var relu(const Var& x) { return record("relu", UnaryOp{UnaryFormula::relu}, x); }

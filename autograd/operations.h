@@ -1,5 +1,5 @@
-// Operations that every model uses. Each is differentiable in all its Var inputs; shapes that do not
-// fit throw BadArgument, naming the operation and both shapes.
+// Operations that every model uses. Each is differentiable in all its Var inputs; shapes that do
+// not fit throw BadArgument, naming the operation and both shapes.
 #pragma once
 #include "accrue/autograd/var.h"
 

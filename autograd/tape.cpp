@@ -53,7 +53,8 @@ Tensor Tape::forward(OperationNode& node, std::span<const Var> inputs) {
   }
   if (node.needs_cycle()) {
     if (buffers_)
-      throw NeedsClosure(text("[", node.name(), "] expected the whole cycle before it can go on; use "
+      throw NeedsClosure(text("[", node.name(),
+                              "] expected the whole cycle before it can go on; use "
                               "Cycle::run with a closure instead of begin and backward"));
     node.gather(in[0]);  // recorded outside of a cycle: this batch is the whole
   }
@@ -65,11 +66,12 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var> input
   bool needed = false;
   for (const Var& input : inputs) {
     if (!input.node()) continue;
-    needed = true;
+    needed = needed || input.node()->needs_gradient;
     if (input.node()->index >= 0)
-      require_order(static_cast<OperationNode*>(input.node().get())->tape == this, "[", node->name(),
-                    "] expected inputs recorded in this scope, got one of another scope or one that "
-                    "has ended; try detach()");
+      require_order(
+          static_cast<OperationNode*>(input.node().get())->tape == this, "[", node->name(),
+          "] expected inputs recorded in this scope, got one of another scope or one that "
+          "has ended; try detach()");
   }
   const Tensor value = forward(*node, inputs);
   if (!needed && run_ == Run::at_once) return Var(value);  // a constant of constants
@@ -80,43 +82,22 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var> input
     Input& input = node->inputs()[i];
     input.node = inputs[i].node();
     const int32_t from = input.node ? input.node->index : -1;
-    if (from >= 0) static_cast<OperationNode*>(input.node.get())->last_use = index;
-    else if (input.node) input.node->expect();
+    if (from >= 0)
+      static_cast<OperationNode*>(input.node.get())->last_use = index;
+    else if (input.node)
+      input.node->expect();
     // When this runs again, operations of the same interval and parameters will have their values.
-    if (again && (!input.node || (from >= 0 && from < interval_first))) input.kept = inputs[i].value();
+    if (again && (!input.node || (from >= 0 && from < interval_first)))
+      input.kept = inputs[i].value();
   }
   node->index = index;
+  node->needs_gradient = needed;
   node->tape = this;
   node->shape = value.shape();
   node->dtype = value.dtype();
   node->device = value.device();
   nodes_.push_back(node);
   return Var(value, std::move(node));
-}
-
-void Tape::run(int32_t first, int32_t last, Keep keep) {
-  std::array<Tensor, max_inputs> values;
-  for (int32_t i = first; i < last; ++i) {
-    OperationNode& node = *nodes_[i];
-    const auto inputs = node.inputs();
-    for (size_t k = 0; k < inputs.size(); ++k)
-      values[k] = inputs[k].kept ? inputs[k].kept : inputs[k].node->input();
-    Saved forgotten;
-    node.saved.clear();
-    node.value = node.forward(keep == Keep::saved ? node.saved : forgotten,
-                              {values.data(), inputs.size()});
-    for (size_t k = 0; k < inputs.size(); ++k) {
-      values[k] = Tensor();
-      if (!inputs[k].node || inputs[k].node->index < 0) continue;
-      auto& from = static_cast<OperationNode&>(*inputs[k].node);
-      if (from.last_use == i && (keep == Keep::saved || from.index >= first)) from.value = Tensor();
-    }
-    if (node.last_use < 0) node.value = Tensor();
-  }
-  if (keep == Keep::crossing) return;
-  // Backward has been through all that lies beyond. Only the loss's reader comes later: see run_whole.
-  for (int32_t i = first; i < last; ++i)
-    if (nodes_[i]->last_use >= last && nodes_[i]->last_use < size()) nodes_[i]->value = Tensor();
 }
 
 void Tape::pull(int32_t first, int32_t last, Graph graph) {
@@ -136,11 +117,11 @@ void Tape::pull(int32_t first, int32_t last, Graph graph) {
 
 void Tape::backward(const Var& out, const Tensor& cotangent, Graph graph) {
   if (!out.node()) return;  // made of constants alone
-  require_order(out.node()->index < 0 ||
-                    static_cast<OperationNode*>(out.node().get())->tape == this,
-                "[backward] expected a Var recorded in this scope, got one of another");
-  require(cotangent.shape() == out.shape(), "[backward] expected a cotangent of shape ", out.shape(),
-          ", got ", cotangent.shape());
+  require_order(
+      out.node()->index < 0 || static_cast<OperationNode*>(out.node().get())->tape == this,
+      "[backward] expected a Var recorded in this scope, got one of another");
+  require(cotangent.shape() == out.shape(), "[backward] expected a cotangent of shape ",
+          out.shape(), ", got ", cotangent.shape());
   out.node()->pass(cotangent);
   pull(0, size(), graph);
   if (graph == Graph::release) release();
@@ -150,33 +131,6 @@ void backward(const Var& out, const Tensor& cotangent, Graph graph) {
   require_order(Tape::current() != nullptr,
                 "[backward] expected a scope that records; try Recording or Cycle::begin");
   Tape::current()->backward(out, cotangent, graph);
-}
-
-void Tape::begin_interval() {
-  if (run_ == Run::later) return;  // every segment of such a tape is run again anyway
-  require_order(!in_interval_, "[recompute] expected no recompute() inside another");
-  intervals_.push_back({size(), size()});
-  in_interval_ = true;
-}
-
-void Tape::end_interval() noexcept {
-  if (!in_interval_) return;
-  intervals_.back().last = size();
-  in_interval_ = false;
-}
-
-RandomKey Tape::random_key(const RandomSite& site) {
-  const uint64_t name = hash_of(site.seed.value, site.name);
-  return {hash_of(name, "call", calls_[name]++), cycle_.value};
-}
-
-const Tensor& Tape::samples(Device device) {
-  require(!sample_indices_.empty(), "[random] expected the samples' global indices, got none; try "
-                                    "Recording with samples");
-  if (!samples_)
-    samples_ = Tensor::of<int64_t>({static_cast<int64_t>(sample_indices_.size())}, sample_indices_,
-                                   device);
-  return samples_;
 }
 
 }  // namespace accrue

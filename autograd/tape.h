@@ -28,8 +28,8 @@ class Tape {
   enum class Run { at_once, later };
   /// Finds the GradBuffer of a parameter, or throws.
   using Buffers = std::function<GradBuffer&(ParameterState&)>;
-  /// `samples`: global indices of the micro-batch, for keyed random numbers. `buffers` may be empty:
-  /// then parameters are constants.
+  /// `samples`: global indices of the micro-batch, for keyed random numbers. `buffers` may be
+  /// empty: then parameters are constants.
   explicit Tape(Run run, std::vector<int64_t> samples = {}, CycleIndex cycle = {},
                 Buffers buffers = {});
   ~Tape();
@@ -112,22 +112,5 @@ class Recording {
 
 /// Backward over the current tape: the engine itself. Throws BadOrder without one.
 void backward(const Var& out, const Tensor& cotangent, Graph graph = Graph::release);
-
-/// Runs `part` and forgets what its operations saved; backward runs them again, with the same bits
-/// (random numbers are keyed). Costs one more forward of `part`, saves its activations.
-/// Source: Chen et al., "Training deep nets with sublinear memory cost", arXiv 1604.06174.
-template <class F>
-auto recompute(F&& part) {
-  struct Interval {
-    Tape* tape = Tape::current();
-    Interval() {
-      if (tape) tape->begin_interval();
-    }
-    ~Interval() {
-      if (tape) tape->end_interval();
-    }
-  } interval;
-  return part();
-}
 
 }  // namespace accrue

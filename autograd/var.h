@@ -33,9 +33,11 @@ class Var {
   std::shared_ptr<Node> node_;
 };
 
-/// A struct with a forward rule, and a backward rule that deposits: one Tensor and one Edge per input.
+/// A struct with a forward rule, and a backward rule that deposits: one Tensor and one Edge per
+/// input.
 template <class Op, class... X>
-concept Operation = requires(const Op& op, Saved& saved, const Saved& kept, const Tensor& t, Edge edge) {
+concept Operation = requires(const Op& op, Saved& saved, const Saved& kept, const Tensor& t,
+                             Edge edge) {
   { op.forward(saved, (void(sizeof(X)), t)...) } -> std::same_as<Tensor>;
   op.backward(kept, t, (void(sizeof(X)), edge)...);
 };
@@ -54,8 +56,7 @@ Var record(std::shared_ptr<OperationNode> node, std::span<const Var> inputs);
 /// Records an operation. `name` must outlive the tape (a literal). Outside of a scope the operation
 /// only runs and nothing is remembered: that is evaluation.
 template <class Op, class... X>
-  requires Operation<Op, X...>
-Var record(std::string_view name, Op op, const X&... inputs) {
+requires Operation<Op, X...> Var record(std::string_view name, Op op, const X&... inputs) {
   const std::array<Var, sizeof...(X)> vars{Var(inputs)...};
   return record(std::make_shared<NodeOf<Op, sizeof...(X)>>(name, std::move(op)), vars);
 }

@@ -5,8 +5,8 @@
 namespace accrue {
 namespace {
 
-// One micro-batch's tape, cut where an operation gathers. Segment s is [cut[s], cut[s+1]); a gathering
-// operation is the first of its segment.
+// One micro-batch's tape, cut where an operation gathers. Segment s is [cut[s], cut[s+1]); a
+// gathering operation is the first of its segment.
 struct Recorded {
   std::unique_ptr<Tape> tape;
   Loss loss;
@@ -37,8 +37,9 @@ void gather(const std::vector<Recorded>& all, size_t segment) {
 
 void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> todo,
                       const Closure& loss) {
-  require_order(state_->micro.value == 0, "[run] expected a whole cycle for its cycle operations, got one "
-                                          "with micro-batches done; try discard()");
+  require_order(state_->micro.value == 0,
+                "[run] expected a whole cycle for its cycle operations, got one "
+                "with micro-batches done; try discard()");
   std::vector<Recorded> all;
   for (const auto& [first, count] : todo) {
     auto tape = state_->tape(Tape::Run::later, samples.subspan(first, count));
@@ -64,11 +65,13 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
       if (s + 1 == segments) {
         const Tensor value = one.loss.sum().node()->input();
         state_->add(one.loss, value);
-        one.loss.sum().node()->pass(Tensor::scalar(1, value.dtype(), value.device()));
+        if (one.loss.sum().node()->needs_gradient)
+          one.loss.sum().node()->pass(Tensor::scalar(1, value.dtype(), value.device()));
         ++state_->micro.value;
       }
       one.tape->pull(first_rule(one), one.cut[s + 1], Graph::release);
-      if (s > 0) one.gatherer(s).gather_backward(one.gatherer(s).saved, one.gatherer(s).slot);
+      if (s > 0 && one.gatherer(s).slot)
+        one.gatherer(s).gather_backward(one.gatherer(s).saved, one.gatherer(s).slot);
       for (const auto& buffer : state_->buffers) buffer->fold();
     }
     if (s > 0)

@@ -122,7 +122,8 @@ int main(int argc, char** argv) {
   app.add_option("--dtype", dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--micro-batch", work.micro_batches, "one or several, compared in one run");
   app.add_option("--effective-batch", work.effective, "sequences");
-  app.add_option("--cycles", work.cycles, "measured cycles of each size")->check(CLI::PositiveNumber);
+  app.add_option("--cycles", work.cycles, "measured cycles of each size")
+      ->check(CLI::PositiveNumber);
   app.add_flag("--engine", engine, "only the engine: kernels that do nothing");
   app.add_option("--engine-micro-batches", engine_micro, "micro-batches of the engine's cycle");
   CLI11_PARSE(app, argc, argv);
@@ -132,10 +133,14 @@ int main(int argc, char** argv) {
     const EngineCost cost = engine_cost(engine_micro);
     result = {{"operations", cost.operations}, {"microseconds_per_operation", cost.microseconds}};
   } else {
-    if (preset == "gpt2") work.config = {12, 12, 768, 64, 50257};
-    else if (preset == "width384") work.config = {6, 6, 384, 256, 65};
-    else work.config = {4, 4, 128, 64, 65};
-    if (work.effective == 0) work.effective = preset == "gpt2" ? 32 : preset == "width384" ? 16 : 12;
+    if (preset == "gpt2")
+      work.config = {12, 12, 768, 64, 50257};
+    else if (preset == "width384")
+      work.config = {6, 6, 384, 256, 65};
+    else
+      work.config = {4, 4, 128, 64, 65};
+    if (work.effective == 0)
+      work.effective = preset == "gpt2" ? 32 : preset == "width384" ? 16 : 12;
     if (work.micro_batches.empty())
       work.micro_batches = preset == "gpt2"       ? std::vector<int64_t>{4}
                            : preset == "width384" ? std::vector<int64_t>{16, 1}

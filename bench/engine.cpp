@@ -23,7 +23,8 @@ const Backend& idle_backend() {
 
 EngineCost engine_cost(int64_t micro_batches) {
   const Device device{&idle_backend()};
-  const GptConfig config{.layers = 12, .heads = 12, .width = 768, .context = 64, .vocabulary = 50257};
+  const GptConfig config{
+      .layers = 12, .heads = 12, .width = 768, .context = 64, .vocabulary = 50257};
   Gpt model(config);
   {
     // Shapes are all that matters here: no memory is filled, no numbers are drawn.
@@ -43,8 +44,8 @@ EngineCost engine_cost(int64_t micro_batches) {
     });
     if (round > 0) seconds.push_back(now() - start);
   }
-  cost.microseconds =
-      median(seconds) * 1e6 / static_cast<double>(micro_batches) / static_cast<double>(cost.operations);
+  cost.microseconds = median(seconds) * 1e6 / static_cast<double>(micro_batches) /
+                      static_cast<double>(cost.operations);
   return cost;
 }
 

@@ -5,7 +5,7 @@
 namespace accrue::bench {
 
 struct EngineCost {
-  int64_t operations;  // on the tape of one micro-batch
+  int64_t operations;   // on the tape of one micro-batch
   double microseconds;  // per operation, forward plus backward
 };
 /// GPT-2 124M's tape on a backend whose kernels do nothing.

@@ -11,11 +11,15 @@ namespace {
 std::vector<Gemm>* log_to = nullptr;
 
 size_t log_matmul(const kernel::Matmul& args) {
-  const Gemm gemm{args.a.shape[0], args.b.shape[1], args.a.shape[1],
+  const Gemm gemm{args.a.shape[0],
+                  args.b.shape[1],
+                  args.a.shape[1],
                   args.a.strides[1] != 1 && args.a.shape[1] != 1,
                   args.b.strides[1] != 1 && args.b.shape[1] != 1,
                   args.write == Write::set || args.c.dtype == args.a.dtype,
-                  args.a.dtype, args.c.dtype, args.write};
+                  args.a.dtype,
+                  args.c.dtype,
+                  args.write};
   if (log_to) log_to->push_back(gemm);
   return 0;
 }
@@ -100,8 +104,10 @@ std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_b
   std::vector<Gemm> result;
   for (const Gemm& one : all) {
     auto found = std::ranges::find_if(result, [&](const Gemm& g) { return same(g, one); });
-    if (found == result.end()) result.push_back(one);
-    else ++found->times;
+    if (found == result.end())
+      result.push_back(one);
+    else
+      ++found->times;
   }
   return result;
 }
@@ -112,8 +118,10 @@ std::vector<Measured> measure(const std::vector<Gemm>& gemms, int64_t layers, in
     // Large operands are distinct by themselves; a head exists once.
     const int64_t distinct = std::min(layers, g.times);
     double best = time_gemm(g, g.a_transposed, g.b_transposed, distinct, repeats);
-    if (g.weight) best = std::min(best, time_gemm(g, g.a_transposed, !g.b_transposed, distinct, repeats));
-    else best = std::min(best, time_gemm(g, !g.a_transposed, g.b_transposed, distinct, repeats));
+    if (g.weight)
+      best = std::min(best, time_gemm(g, g.a_transposed, !g.b_transposed, distinct, repeats));
+    else
+      best = std::min(best, time_gemm(g, !g.a_transposed, g.b_transposed, distinct, repeats));
     result.push_back({g, best * static_cast<double>(g.times)});
   }
   return result;

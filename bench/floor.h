@@ -28,8 +28,8 @@ struct Measured {
   double rate() const { return gemm.flops() / seconds * 1e-9; }
 };
 
-/// Times each product alone on operands of distinct layers, random numbers, in the better of the two
-/// layouts of its weight or activation. The median of `repeats` sweeps over the layers.
+/// Times each product alone on operands of distinct layers, random numbers, in the better of the
+/// two layouts of its weight or activation. The median of `repeats` sweeps over the layers.
 std::vector<Measured> measure(const std::vector<Gemm>& gemms, int64_t layers, int repeats);
 
 /// Bytes a second of a plain copy (read + write), both cores, buffers beyond the caches.

@@ -1,6 +1,7 @@
 #include "accrue/core/allocator.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 #ifdef __linux__
@@ -14,11 +15,16 @@ namespace {
 
 constexpr size_t huge_page = size_t{2} << 20;
 
-// Sizes close to each other share cached blocks: eight classes per power of two.
-size_t size_class(size_t bytes) {
-  size_t step = 64;
-  while (step * 16 < bytes) step *= 2;
-  return (bytes + step - 1) / step * step;
+// Sizes close to each other share cached blocks: eight classes per power of two, at least 64 bytes
+// apart.
+struct SizeClass {
+  size_t index, bytes;
+};
+SizeClass class_of(size_t bytes) {
+  const size_t log = std::bit_width(std::max<size_t>(bytes, 64) - 1);
+  const size_t step = std::max<size_t>(64, size_t{1} << (log - 4));
+  const size_t steps = (bytes + step - 1) / step;
+  return {log * 17 + steps, steps * step};
 }
 
 void* get_host(size_t bytes) {
@@ -51,14 +57,17 @@ void MemoryUse::reset_peak() {
   peak_total = total;
 }
 
+Allocator::Allocator(Source source)
+    : source_(source), caching_(!std::getenv("ACCRUE_NO_CACHE")), cache_(65 * 17) {}
+
 void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
   const std::lock_guard lock(mutex_);
   void* block = nullptr;
   if (!dry && bytes > 0) {
-    const size_t size = size_class(bytes);
-    auto& cached = cache_[size];
+    const auto [index, size] = class_of(bytes);
+    auto& cached = cache_[index];
     if (!cached.empty()) {
-      block = cached.back();
+      block = cached.back().block;
       cached.pop_back();
       cached_bytes_ -= size;
     } else {
@@ -81,14 +90,15 @@ void Allocator::release(void* block, size_t bytes, Tag tag, bool dry) noexcept {
   const std::lock_guard lock(mutex_);
   ledgers_[dry].add(tag, -static_cast<int64_t>(bytes));
   if (!block) return;
-  const size_t size = size_class(bytes);
-  // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its peak.
-  if (cached_bytes_ + size > static_cast<size_t>(ledgers_[0].peak_total)) {
+  const auto [index, size] = class_of(bytes);
+  // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its
+  // peak.
+  if (!caching_ || cached_bytes_ + size > static_cast<size_t>(ledgers_[0].peak_total)) {
     source_.give_back(block, size);
     return;
   }
   try {
-    cache_[size].push_back(block);
+    cache_[index].push_back({block, size});
     cached_bytes_ += size;
   } catch (...) {
     source_.give_back(block, size);
@@ -111,9 +121,10 @@ void Allocator::trim() {
 }
 
 void Allocator::trim_locked() {
-  for (auto& [size, blocks] : cache_)
-    for (void* block : blocks) source_.give_back(block, size);
-  cache_.clear();
+  for (auto& cached : cache_) {
+    for (const Cached& one : cached) source_.give_back(one.block, one.bytes);
+    cached.clear();
+  }
   cached_bytes_ = 0;
 }
 

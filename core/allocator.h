@@ -3,7 +3,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <string_view>
 #include <vector>
@@ -33,11 +32,12 @@ class Allocator {
     void* (*get)(size_t bytes);
     void (*give_back)(void*, size_t bytes);
   };
-  explicit Allocator(Source source) : source_(source) {}
+  /// Without a cache where the environment has ACCRUE_NO_CACHE: for memory checkers.
+  explicit Allocator(Source source);
   Allocator(const Allocator&) = delete;
 
-  /// Throws OutOfMemory, naming the bytes and what is in use, after giving back its cache and trying
-  /// once more. Null where `dry`.
+  /// Throws OutOfMemory, naming the bytes and what is in use, after giving back its cache and
+  /// trying once more. Null where `dry`.
   void* allocate(size_t bytes, Tag tag, bool dry);
   void release(void* block, size_t bytes, Tag tag, bool dry) noexcept;
 
@@ -49,17 +49,23 @@ class Allocator {
  private:
   void trim_locked();
 
+  struct Cached {
+    void* block;
+    size_t bytes;
+  };
   Source source_;
+  bool caching_;
   mutable std::mutex mutex_;
-  MemoryUse ledgers_[2];  // real, dry
-  std::map<size_t, std::vector<void*>> cache_;
+  MemoryUse ledgers_[2];                    // real, dry
+  std::vector<std::vector<Cached>> cache_;  // by size class
   size_t cached_bytes_ = 0;
 };
 
 /// Host memory, shared by the `cpu` and `reference` backends.
 Allocator& host_allocator();
 
-/// Blocks that this thread allocates while the scope lives get this tag. The default is activations.
+/// Blocks that this thread allocates while the scope lives get this tag. The default is
+/// activations.
 class TagScope {
  public:
   explicit TagScope(Tag tag);

@@ -1,5 +1,6 @@
 // Errors: what went wrong, in which operation, and what to do next.
-// Every message reads "[operation] expected …, got …; try …". The library never prints and never exits.
+// Every message reads "[operation] expected …, got …; try …". The library never prints and never
+// exits.
 #pragma once
 #include <sstream>
 #include <stdexcept>
@@ -32,7 +33,8 @@ std::string text(const Parts&... parts) {
   return stream.str();
 }
 
-/// Throws BadArgument with the joined parts unless `good`. The message is built only when it is needed.
+/// Throws BadArgument with the joined parts unless `good`. The message is built only when it is
+/// needed.
 template <class... Parts>
 inline void require(bool good, const Parts&... parts) {
   if (!good) [[unlikely]]

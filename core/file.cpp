@@ -18,14 +18,12 @@
 namespace accrue {
 namespace {
 
-[[noreturn]] void fail(
-    const char* call, const std::string& path, const char* advice,
-    std::source_location at = std::source_location::current()) {
+[[noreturn]] void fail(const char* call, const std::string& path, const char* advice,
+                       std::source_location at = std::source_location::current()) {
   const int code = errno;
-  throw Failure(text(
-      "[file] expected ", call, " of '", path,
-      "' to work, got: ", std::generic_category().message(code), " (errno ", code,
-      ", file.cpp:", at.line(), "); try ", advice));
+  throw Failure(text("[file] expected ", call, " of '", path,
+                     "' to work, got: ", std::generic_category().message(code), " (errno ", code,
+                     ", file.cpp:", at.line(), "); try ", advice));
 }
 
 class Descriptor {
@@ -102,9 +100,8 @@ void sync_folder(const std::filesystem::path& file) {
 std::string regular_target(const std::string& path) {
   struct stat status;
   if (::stat(path.c_str(), &status) != 0) return path;
-  require(
-      S_ISREG(status.st_mode), "[file] expected a regular file to replace, got '", path,
-      "', which is a folder or device; try another name");
+  require(S_ISREG(status.st_mode), "[file] expected a regular file to replace, got '", path,
+          "', which is a folder or device; try another name");
   return std::filesystem::canonical(path).string();
 }
 
@@ -115,13 +112,11 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   const Descriptor file(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (!file) fail("open", path, "a file that exists and may be read");
   const struct stat status = status_of(file, path);
-  require(
-      S_ISREG(status.st_mode), "[file] expected a regular file, got '", path,
-      "', which is a folder or device; try a file inside");
+  require(S_ISREG(status.st_mode), "[file] expected a regular file, got '", path,
+          "', which is a folder or device; try a file inside");
   const auto size = static_cast<size_t>(status.st_size);
-  require(
-      size > 0, "[file] expected a file with content, got '", path,
-      "', which is empty; try another file");
+  require(size > 0, "[file] expected a file with content, got '", path,
+          "', which is empty; try another file");
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number(), 0);
   if (address == MAP_FAILED) fail("mmap", path, "a smaller file");
   bytes_ = {static_cast<const std::byte*>(address), size};

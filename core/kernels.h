@@ -1,6 +1,6 @@
 // The kernel interface: every kernel is a struct of arguments, and a backend says for each how many
-// bytes of workspace it needs and how it runs. Kernels check nothing: shapes, dtypes and broadcasting
-// are the business of the operations that call them.
+// bytes of workspace it needs and how it runs. Kernels check nothing: shapes, dtypes and
+// broadcasting are the business of the operations that call them.
 //
 // Conventions: R rows, C channels, B samples, T positions, H heads, D = C/H, V vocabulary.
 // "x_backward" takes what forward took and saved, and deposits: Write::set overwrites its place,
@@ -108,7 +108,8 @@ struct NormBackward {
 };
 
 /// Keyed dropout of a [B, …] tensor: y = x·mask/(1 − p), its own backward. Element e of sample s is
-/// kept iff uniform01 of draw e%4 of key.draw(samples[s], e/4) ≥ p; e counts row-major in the sample.
+/// kept iff uniform01 of draw e%4 of key.draw(samples[s], e/4) ≥ p; e counts row-major in the
+/// sample.
 struct Dropout {
   In x;
   In samples;  // i64 [B], global indices, on the device
@@ -119,9 +120,9 @@ struct Dropout {
 };
 
 /// Causal softmax attention per head; the T×T matrix is never stored.
-/// y_t = Σ_{s≤t} mask·softmax_s(q_t·k_s/√D)·v_s. q, k, v, y [B, T, H, D], last dimension dense, other
-/// strides free; logsum [B, H, T], wide: log Σ_s exp(q_t·k_s/√D). Dropout (p > 0) acts on the softmax;
-/// its element number in a sample is (h·T + t)·T + s, keyed as in Dropout.
+/// y_t = Σ_{s≤t} mask·softmax_s(q_t·k_s/√D)·v_s. q, k, v, y [B, T, H, D], last dimension dense,
+/// other strides free; logsum [B, H, T], wide: log Σ_s exp(q_t·k_s/√D). Dropout (p > 0) acts on the
+/// softmax; its element number in a sample is (h·T + t)·T + s, keyed as in Dropout.
 struct Attention {
   In q, k, v;
   Out y, logsum;
@@ -138,8 +139,9 @@ struct AttentionBackward {
   RandomKey key = {};
 };
 
-/// Rotary positions (Su et al., arXiv 2104.09864), pairs (i, i + D/2): x [B, T, 3, H, D] holds q, k, v;
-/// q and k turn by the angle t·base^(−2i/D), v is copied. `inverse` turns back: its own backward.
+/// Rotary positions (Su et al., arXiv 2104.09864), pairs (i, i + D/2): x [B, T, 3, H, D] holds q,
+/// k, v; q and k turn by the angle t·base^(−2i/D), v is copied. `inverse` turns back: its own
+/// backward.
 struct Rope {
   In x;
   Out y;
@@ -175,7 +177,8 @@ struct CrossEntropyBackward {
   Deposit dlogits;
   int64_t ignore;
 };
-/// count [1] i64 = number of targets that are not `ignore`. Throws nothing: ids are checked by Loader.
+/// count [1] i64 = number of targets that are not `ignore`. Throws nothing: ids are checked by
+/// Loader.
 struct CountTargets {
   In targets;
   Out count;
@@ -194,14 +197,15 @@ struct SquaredErrorBackward {
   Deposit dx;
 };
 
-/// result f64 [1] = Σ over all tensors of Σ x², in f64, by a fixed tree. Infinite or NaN where any x is.
+/// result f64 [1] = Σ over all tensors of Σ x², in f64, by a fixed tree. Infinite or NaN where any
+/// x is.
 struct SquaredSum {
   std::span<const In> tensors;
   Out result;
 };
 
-/// One weight of an optimizer's group. The sum is read, never written; an absent sum is exactly zero.
-/// `copy` (absent, or the weight's bf16 working copy) is refreshed in the same pass.
+/// One weight of an optimizer's group. The sum is read, never written; an absent sum is exactly
+/// zero. `copy` (absent, or the weight's bf16 working copy) is refreshed in the same pass.
 struct SgdItem {
   In sum;
   Out weight, velocity, copy;
@@ -220,7 +224,8 @@ struct AdamItem {
 };
 /// g = sum·scale (+ weight_decay·w unless decoupled); m = β₁m + (1−β₁)g; v = β₂v + (1−β₂)g²;
 /// w −= lr·(m/correction1) / (√(v/correction2) + ε), after w −= lr·weight_decay·w where decoupled.
-/// correction_i = 1 − βᵢᵗ. Source: Kingma & Ba, arXiv 1412.6980; Loshchilov & Hutter, arXiv 1711.05101.
+/// correction_i = 1 − βᵢᵗ. Source: Kingma & Ba, arXiv 1412.6980; Loshchilov & Hutter, arXiv
+/// 1711.05101.
 struct Adam {
   std::span<const AdamItem> items;
   double scale, lr, beta1, beta2, epsilon, weight_decay, correction1, correction2;
@@ -235,16 +240,16 @@ struct Kernel {
   void (*run)(const Args&, void* workspace) = nullptr;
 };
 
-using Kernels = std::tuple<
-    Kernel<kernel::Matmul>, Kernel<kernel::Copy>, Kernel<kernel::SumTo>, Kernel<kernel::Fill>,
-    Kernel<kernel::Binary>, Kernel<kernel::Unary>, Kernel<kernel::UnaryBackward>,
-    Kernel<kernel::Scale>, Kernel<kernel::Norm>, Kernel<kernel::NormBackward>,
-    Kernel<kernel::Dropout>, Kernel<kernel::Attention>, Kernel<kernel::AttentionBackward>,
-    Kernel<kernel::Rope>, Kernel<kernel::Embedding>, Kernel<kernel::EmbeddingBackward>,
-    Kernel<kernel::CrossEntropy>, Kernel<kernel::CrossEntropyBackward>,
-    Kernel<kernel::CountTargets>, Kernel<kernel::SquaredError>,
-    Kernel<kernel::SquaredErrorBackward>, Kernel<kernel::SquaredSum>, Kernel<kernel::Sgd>,
-    Kernel<kernel::Adam>>;
+using Kernels =
+    std::tuple<Kernel<kernel::Matmul>, Kernel<kernel::Copy>, Kernel<kernel::SumTo>,
+               Kernel<kernel::Fill>, Kernel<kernel::Binary>, Kernel<kernel::Unary>,
+               Kernel<kernel::UnaryBackward>, Kernel<kernel::Scale>, Kernel<kernel::Norm>,
+               Kernel<kernel::NormBackward>, Kernel<kernel::Dropout>, Kernel<kernel::Attention>,
+               Kernel<kernel::AttentionBackward>, Kernel<kernel::Rope>, Kernel<kernel::Embedding>,
+               Kernel<kernel::EmbeddingBackward>, Kernel<kernel::CrossEntropy>,
+               Kernel<kernel::CrossEntropyBackward>, Kernel<kernel::CountTargets>,
+               Kernel<kernel::SquaredError>, Kernel<kernel::SquaredErrorBackward>,
+               Kernel<kernel::SquaredSum>, Kernel<kernel::Sgd>, Kernel<kernel::Adam>>;
 
 /// A set of kernels and the memory they work on.
 struct Backend {
@@ -254,7 +259,8 @@ struct Backend {
   Kernels kernels;
 };
 
-/// Gets the kernel's workspace and runs it; in a dry run only counts the workspace; on shapes nothing.
+/// Gets the kernel's workspace and runs it; in a dry run only counts the workspace; on shapes
+/// nothing.
 template <class Args>
 void launch(Device device, const Args& args) {
   const Mode mode = current_mode();

@@ -11,18 +11,26 @@ namespace detail {
 template <class T>
 T load(const In& in, int64_t i) {
   switch (in.dtype) {
-    case DType::f64: return static_cast<T>(static_cast<const double*>(in.data)[i]);
-    case DType::bf16: return static_cast<T>(static_cast<const BFloat16*>(in.data)[i]);
-    default: return static_cast<T>(static_cast<const float*>(in.data)[i]);
+    case DType::f64:
+      return static_cast<T>(static_cast<const double*>(in.data)[i]);
+    case DType::bf16:
+      return static_cast<T>(static_cast<const BFloat16*>(in.data)[i]);
+    default:
+      return static_cast<T>(static_cast<const float*>(in.data)[i]);
   }
 }
 
 template <class T>
 void store(const Out& out, int64_t i, T value) {
   switch (out.dtype) {
-    case DType::f64: static_cast<double*>(out.data)[i] = value; break;
-    case DType::bf16: static_cast<BFloat16*>(out.data)[i] = BFloat16(static_cast<float>(value)); break;
-    default: static_cast<float*>(out.data)[i] = static_cast<float>(value);
+    case DType::f64:
+      static_cast<double*>(out.data)[i] = value;
+      break;
+    case DType::bf16:
+      static_cast<BFloat16*>(out.data)[i] = BFloat16(static_cast<float>(value));
+      break;
+    default:
+      static_cast<float*>(out.data)[i] = static_cast<float>(value);
   }
 }
 
@@ -39,9 +47,9 @@ void map_as(const F& f, const Out* outs, const In* ins, int64_t n, std::index_se
 
 }  // namespace detail
 
-/// f(out&…, in…) for every element: outs are read and written, ins are read; computed in f64 where the
-/// first out is f64, else in f32. All contiguous, floating, of one number of elements, on the host.
-/// Throws BadArgument otherwise. Does nothing in a dry run.
+/// f(out&…, in…) for every element: outs are read and written, ins are read; computed in f64 where
+/// the first out is f64, else in f32. All contiguous, floating, of one number of elements, on the
+/// host. Throws BadArgument otherwise. Does nothing in a dry run.
 template <class F, size_t O, size_t I>
 void map(const F& f, Device device, const Out (&outs)[O], const In (&ins)[I]) {
   if (current_mode() != Mode::run) return;
@@ -49,17 +57,19 @@ void map(const F& f, Device device, const Out (&outs)[O], const In (&ins)[I]) {
           device);
   const int64_t n = outs[0].shape.elements();
   auto check = [n](const In& in) {
-    require(is_floating(in.dtype) && in.shape.elements() == n, "[map] expected floating tensors of ", n,
-            " elements, got ", in.dtype, ' ', in.shape);
-    require(in.strides == contiguous_strides(in.shape), "[map] expected contiguous tensors, got strides ",
-            in.strides, " for shape ", in.shape);
+    require(is_floating(in.dtype) && in.shape.elements() == n,
+            "[map] expected floating tensors of ", n, " elements, got ", in.dtype, ' ', in.shape);
+    require(in.strides == contiguous_strides(in.shape),
+            "[map] expected contiguous tensors, got strides ", in.strides, " for shape ", in.shape);
   };
   for (const Out& out : outs) check(out);
   for (const In& in : ins) check(in);
   constexpr auto o = std::make_index_sequence<O>();
   constexpr auto i = std::make_index_sequence<I>();
-  if (outs[0].dtype == DType::f64) detail::map_as<double>(f, outs, ins, n, o, i);
-  else detail::map_as<float>(f, outs, ins, n, o, i);
+  if (outs[0].dtype == DType::f64)
+    detail::map_as<double>(f, outs, ins, n, o, i);
+  else
+    detail::map_as<float>(f, outs, ins, n, o, i);
 }
 
 }  // namespace accrue

@@ -19,8 +19,8 @@ struct Strided {
 };
 
 // Copies bytes, where the copy kernel converts numbers: large i64 must not pass through an f64.
-void copy_elements(
-    Strided to, Strided from, const Shape& shape, size_t element_bytes, int dimension = 0) {
+void copy_elements(Strided to, Strided from, const Shape& shape, size_t element_bytes,
+                   int dimension = 0) {
   if (dimension == shape.rank) {
     std::memcpy(to.data, from.data, element_bytes);
     return;
@@ -35,9 +35,8 @@ void copy_elements(
 std::vector<std::byte> row_major_bytes(const Tensor& tensor) {
   std::vector<std::byte> bytes(tensor.bytes());
   auto* data = static_cast<std::byte*>(const_cast<void*>(tensor.in().data));
-  copy_elements(
-      {bytes.data(), contiguous_strides(tensor.shape())}, {data, tensor.strides()}, tensor.shape(),
-      size_of(tensor.dtype()));
+  copy_elements({bytes.data(), contiguous_strides(tensor.shape())}, {data, tensor.strides()},
+                tensor.shape(), size_of(tensor.dtype()));
   return bytes;
 }
 
@@ -58,26 +57,23 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   size_t end = 0;
   for (const std::string& name : names_) {
     const SafetensorsInfo& it = tensors_.find(name)->second;
-    require(
-        it.offset == end && it.bytes <= data_.size() - end, "[safetensors] expected ", Quoted(name),
-        " of '", path, "' to begin at byte ", end, " and to end by ", data_.size(), ", got ",
-        it.offset, " to ", it.offset + it.bytes, ": ",
-        it.offset < end   ? "tensors overlap"
-        : it.offset > end ? "there is a hole before it"
-                          : "the file is truncated",
-        "; try to write it again");
+    require(it.offset == end && it.bytes <= data_.size() - end, "[safetensors] expected ",
+            Quoted(name), " of '", path, "' to begin at byte ", end, " and to end by ",
+            data_.size(), ", got ", it.offset, " to ", it.offset + it.bytes, ": ",
+            it.offset < end   ? "tensors overlap"
+            : it.offset > end ? "there is a hole before it"
+                              : "the file is truncated",
+            "; try to write it again");
     end += it.bytes;
   }
-  require(
-      end == data_.size(), "[safetensors] expected ", end, " bytes of data in '", path, "', got ",
-      data_.size(), "; try to write it again");
+  require(end == data_.size(), "[safetensors] expected ", end, " bytes of data in '", path,
+          "', got ", data_.size(), "; try to write it again");
 }
 
 const SafetensorsInfo& SafetensorsFile::info(std::string_view name) const {
   const auto found = tensors_.find(name);
-  require(
-      found != tensors_.end(), "[safetensors] expected a tensor of '", file_.path(), "', got ",
-      Quoted(name), "; try one of its names()");
+  require(found != tensors_.end(), "[safetensors] expected a tensor of '", file_.path(), "', got ",
+          Quoted(name), "; try one of its names()");
   return found->second;
 }
 
@@ -88,27 +84,25 @@ std::span<const std::byte> SafetensorsFile::bytes(std::string_view name) const {
 
 DType SafetensorsFile::dtype_of_stored(std::string_view name) const {
   const SafetensorsInfo& it = info(name);
-  require(
-      it.dtype.has_value(), "[safetensors] expected F64, F32, BF16, I64, I32 or U8 for ",
-      Quoted(name), " of '", file_.path(), "', got ", it.stored, "; try to convert it first");
+  require(it.dtype.has_value(), "[safetensors] expected F64, F32, BF16, I64, I32 or U8 for ",
+          Quoted(name), " of '", file_.path(), "', got ", it.stored, "; try to convert it first");
   return *it.dtype;
 }
 
 void SafetensorsFile::load(std::string_view name, Tensor& into) const {
   const DType dtype = dtype_of_stored(name);
   const SafetensorsInfo& it = info(name);
-  require(
-      it.shape == into.shape() && dtype == into.dtype(), "[safetensors] expected ", into.dtype(),
-      into.shape(), " for ", Quoted(name), " of '", file_.path(), "', got ", dtype, it.shape,
-      "; try a model of the same sizes");
+  require(it.shape == into.shape() && dtype == into.dtype(), "[safetensors] expected ",
+          into.dtype(), into.shape(), " for ", Quoted(name), " of '", file_.path(), "', got ",
+          dtype, it.shape, "; try a model of the same sizes");
   auto* to = static_cast<std::byte*>(into.out().data);
   auto* from = const_cast<std::byte*>(bytes(name).data());
   if (!to) return;  // a dry run
   if (into.is_contiguous()) {
     std::memcpy(to, from, it.bytes);
   } else {
-    copy_elements(
-        {to, into.strides()}, {from, contiguous_strides(it.shape)}, it.shape, size_of(dtype));
+    copy_elements({to, into.strides()}, {from, contiguous_strides(it.shape)}, it.shape,
+                  size_of(dtype));
   }
 }
 
@@ -124,13 +118,11 @@ std::vector<Item> in_file_order(const std::vector<std::pair<std::string, Tensor>
   std::vector<Item> items;
   std::set<std::string_view> names;
   for (const auto& [name, tensor] : tensors) {
-    require(
-        name != metadata_key && tensor && (tensor.in().data || tensor.elements() == 0),
-        "[safetensors] expected a tensor with memory and a free name, got ", Quoted(name),
-        "; try to write outside a dry run");
-    require(
-        names.insert(name).second, "[safetensors] expected names that differ, got two of ",
-        Quoted(name), "; try to rename one");
+    require(name != metadata_key && tensor && (tensor.in().data || tensor.elements() == 0),
+            "[safetensors] expected a tensor with memory and a free name, got ", Quoted(name),
+            "; try to write outside a dry run");
+    require(names.insert(name).second, "[safetensors] expected names that differ, got two of ",
+            Quoted(name), "; try to rename one");
     items.push_back({name, &tensor});
   }
   std::ranges::sort(items, [](const Item& a, const Item& b) {
@@ -142,9 +134,9 @@ std::vector<Item> in_file_order(const std::vector<std::pair<std::string, Tensor>
 
 }  // namespace
 
-void write_safetensors(
-    const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
-    const std::map<std::string, std::string>& metadata) {
+void write_safetensors(const std::string& path,
+                       const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
   const std::vector<Item> items = in_file_order(tensors);
   const std::string header = make_header(items, metadata);
   write_whole(path, [&](const WriteBytes& write) {

@@ -57,8 +57,8 @@ class SafetensorsFile {
 /// Writes the file whole or not at all (see write_whole). Tensors of any strides are stored
 /// row-major, wider dtypes first and then by name, as the reference implementation does.
 /// Throws BadArgument on equal names, names that are not UTF-8 and tensors without memory.
-void write_safetensors(
-    const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
-    const std::map<std::string, std::string>& metadata = {});
+void write_safetensors(const std::string& path,
+                       const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace accrue

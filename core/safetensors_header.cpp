@@ -11,8 +11,8 @@ namespace accrue::safetensors {
 namespace {
 
 using nlohmann::json;
-static_assert(
-    std::endian::native == std::endian::little, "the format stores little-endian numbers");
+static_assert(std::endian::native == std::endian::little,
+              "the format stores little-endian numbers");
 
 constexpr size_t alignment = 8;
 constexpr size_t most_header_bytes = 100'000'000;  // the reference implementation's limit
@@ -115,8 +115,8 @@ class Reader : public nlohmann::json_sax<json> {
   bool null() override { return refuse("null"); }
   bool boolean(bool) override { return refuse("a truth value"); }
   bool binary(binary_t&) override { return refuse("binary data"); }
-  bool parse_error(
-      size_t position, const std::string&, const nlohmann::detail::exception&) override {
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception&) override {
     demand(false, "a header of JSON", "an error in it near byte ", position);
     return false;
   }
@@ -128,9 +128,8 @@ class Reader : public nlohmann::json_sax<json> {
 
   template <class... Got>
   void demand(bool good, const char* expected, const Got&... got) const {
-    require(
-        good, "[safetensors] expected ", expected, " in ", Quoted(tensor_), " of '", path_,
-        "', got ", got..., "; try to write the file again");
+    require(good, "[safetensors] expected ", expected, " in ", Quoted(tensor_), " of '", path_,
+            "', got ", got..., "; try to write the file again");
   }
   bool refuse(const std::string& got) const {
     demand(false, wanted(), got);
@@ -156,9 +155,8 @@ class Reader : public nlohmann::json_sax<json> {
   void finish_tensor() {
     demand(fields_.size() == known_fields.size(), "dtype, shape and data_offsets", "fewer fields");
     demand(offsets_.size() == 2, "two data_offsets", offsets_.size());
-    demand(
-        offsets_[0] <= offsets_[1], "data_offsets with begin ≤ end", offsets_[0], " and ",
-        offsets_[1]);
+    demand(offsets_[0] <= offsets_[1], "data_offsets with begin ≤ end", offsets_[0], " and ",
+           offsets_[1]);
     info_.offset = offsets_[0];
     info_.bytes = offsets_[1] - offsets_[0];
     uint64_t elements = 1, span = 1;  // the span counts sizes of 0 as 1: strides are made of it
@@ -169,9 +167,9 @@ class Reader : public nlohmann::json_sax<json> {
       elements *= size;
     }
     const size_t bits = elements * format_of(info_.stored)->bits;
-    demand(
-        bits % 8 == 0 && info_.bytes == bits / 8, "data_offsets as far apart as its numbers need",
-        info_.bytes, " bytes for ", info_.stored, info_.shape);
+    demand(bits % 8 == 0 && info_.bytes == bits / 8,
+           "data_offsets as far apart as its numbers need", info_.bytes, " bytes for ",
+           info_.stored, info_.shape);
     header.tensors.emplace(tensor_, std::move(info_));
   }
 
@@ -196,22 +194,19 @@ std::ostream& operator<<(std::ostream& out, Quoted quoted) {
 }
 
 std::string_view header_of(std::span<const std::byte> bytes, const std::string& path) {
-  require(
-      bytes.size() >= length_bytes, "[safetensors] expected at least ", length_bytes, " bytes in '",
-      path, "', got ", bytes.size(), "; the file is truncated, try to write it again");
+  require(bytes.size() >= length_bytes, "[safetensors] expected at least ", length_bytes,
+          " bytes in '", path, "', got ", bytes.size(),
+          "; the file is truncated, try to write it again");
   uint64_t length;
   std::memcpy(&length, bytes.data(), length_bytes);
-  require(
-      length <= most_header_bytes, "[safetensors] expected a header of at most ", most_header_bytes,
-      " bytes in '", path, "', got ", length, "; is it a safetensors file?");
-  require(
-      length <= bytes.size() - length_bytes, "[safetensors] expected a header of ", length,
-      " bytes in '", path, "', got ", bytes.size() - length_bytes,
-      " bytes; the file is truncated, try to write it again");
+  require(length <= most_header_bytes, "[safetensors] expected a header of at most ",
+          most_header_bytes, " bytes in '", path, "', got ", length, "; is it a safetensors file?");
+  require(length <= bytes.size() - length_bytes, "[safetensors] expected a header of ", length,
+          " bytes in '", path, "', got ", bytes.size() - length_bytes,
+          " bytes; the file is truncated, try to write it again");
   const auto* start = reinterpret_cast<const char*>(bytes.data()) + length_bytes;
-  require(
-      length > 0 && *start == '{', "[safetensors] expected a header that begins with '{' in '",
-      path, "', got something else; is it a safetensors file?");
+  require(length > 0 && *start == '{', "[safetensors] expected a header that begins with '{' in '",
+          path, "', got something else; is it a safetensors file?");
   return {start, length};
 }
 
@@ -221,8 +216,8 @@ Header read_header(std::string_view header, const std::string& path) {
   return std::move(reader.header);
 }
 
-std::string make_header(
-    const std::vector<Item>& items, const std::map<std::string, std::string>& metadata) {
+std::string make_header(const std::vector<Item>& items,
+                        const std::map<std::string, std::string>& metadata) {
   std::string header = "{";
   const auto field = [&](std::string_view name, const json& value) {
     header += text(header.size() > 1 ? "," : "", json(name).dump(), ':', value.dump());
@@ -233,22 +228,19 @@ std::string make_header(
     for (const Item& item : items) {
       const size_t end = begin + item.tensor->bytes();
       const Shape& shape = item.tensor->shape();
-      field(
-          item.name, {{"dtype", format_of(item.tensor->dtype())->name},
-                      {"shape", std::vector<int64_t>(shape.begin(), shape.end())},
-                      {"data_offsets", {begin, end}}});
+      field(item.name, {{"dtype", format_of(item.tensor->dtype())->name},
+                        {"shape", std::vector<int64_t>(shape.begin(), shape.end())},
+                        {"data_offsets", {begin, end}}});
       begin = end;
     }
   } catch (const json::exception& error) {
-    throw BadArgument(text(
-        "[safetensors] expected names and metadata in UTF-8, got: ", error.what(),
-        "; try plain letters"));
+    throw BadArgument(text("[safetensors] expected names and metadata in UTF-8, got: ",
+                           error.what(), "; try plain letters"));
   }
   header += '}';
   header.append((alignment - header.size() % alignment) % alignment, ' ');
-  require(
-      header.size() <= most_header_bytes, "[safetensors] expected a header of at most ",
-      most_header_bytes, " bytes, got ", header.size(), "; try fewer tensors or less metadata");
+  require(header.size() <= most_header_bytes, "[safetensors] expected a header of at most ",
+          most_header_bytes, " bytes, got ", header.size(), "; try fewer tensors or less metadata");
   return header;
 }
 

@@ -34,8 +34,8 @@ struct Item {
   const Tensor* tensor;
 };
 /// The header for tensors that follow each other in this order, filled up to a multiple of 8 bytes.
-std::string make_header(
-    const std::vector<Item>& items, const std::map<std::string, std::string>& metadata);
+std::string make_header(const std::vector<Item>& items,
+                        const std::map<std::string, std::string>& metadata);
 
 constexpr size_t length_bytes = 8;  // of the header's length, at the beginning of the file
 constexpr std::string_view metadata_key = "__metadata__";

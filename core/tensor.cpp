@@ -94,12 +94,14 @@ Tensor Tensor::reshape(Shape shape) const {
   int64_t known = 1;
   int open = -1;
   for (int i = 0; i < shape.rank; ++i) {
-    if (shape[i] == -1 && open < 0) open = i;
-    else known *= shape[i];
+    if (shape[i] == -1 && open < 0)
+      open = i;
+    else
+      known *= shape[i];
   }
   if (open >= 0 && known > 0) shape[open] = elements() / known;
-  require(shape.elements() == elements(), "[reshape] expected ", elements(), " elements, as in ", shape_,
-          ", got shape ", shape);
+  require(shape.elements() == elements(), "[reshape] expected ", elements(), " elements, as in ",
+          shape_, ", got shape ", shape);
   require(is_contiguous(), "[reshape] expected a contiguous tensor, got strides ", strides_,
           "; try a copy");
   Tensor view = *this;
@@ -116,7 +118,8 @@ Tensor Tensor::transpose(int a, int b) const {
 }
 
 Tensor Tensor::squeeze(int dimension) const {
-  require(shape_[dimension] == 1, "[squeeze] expected size 1 in dimension ", dimension, ", got ", shape_);
+  require(shape_[dimension] == 1, "[squeeze] expected size 1 in dimension ", dimension, ", got ",
+          shape_);
   Tensor view = *this;
   for (int i = dimension; i + 1 < shape_.rank; ++i) {
     view.shape_[i] = shape_[i + 1];
@@ -162,8 +165,7 @@ Packs::Entry& Packs::entry(uint64_t layout, size_t bytes, Device device) {
   for (Entry& entry : entries_)
     if (entry.layout == layout) return entry;
   const TagScope tag(Tag::copies);
-  entries_.push_back(
-      {layout, Tensor({static_cast<int64_t>(bytes)}, DType::u8, device), false});
+  entries_.push_back({layout, Tensor({static_cast<int64_t>(bytes)}, DType::u8, device), false});
   return entries_.back();
 }
 

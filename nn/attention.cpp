@@ -36,8 +36,8 @@ struct AttentionOp {
     Tensor y({s[0], s[1], s[2] / 3}, qkv.dtype(), qkv.device());
     Tensor logsum({s[0], heads, s[1]}, wide(qkv.dtype()), qkv.device());
     const Tensor q = part(qkv, heads, 0), k = part(qkv, heads, 1), v = part(qkv, heads, 2);
-    launch(qkv.device(), Attention{q.in(), k.in(), v.in(), heads_of(y, heads).out(), logsum.out(), p,
-                                   samples.in(), key});
+    launch(qkv.device(), Attention{q.in(), k.in(), v.in(), heads_of(y, heads).out(), logsum.out(),
+                                   p, samples.in(), key});
     saved = {qkv, y, logsum};
     return y;
   }
@@ -91,8 +91,10 @@ Var causal_attention(const Var& qkv, int64_t heads, double p, const RandomSite& 
     op.p = p;
     op.samples = tape->samples(qkv.device());
     op.key = tape->random_key(site);
-    require(op.samples.elements() == qkv.shape()[0], "[attention] expected dimension 0 to be the "
-            "micro-batch's ", op.samples.elements(), " samples, got ", qkv.shape());
+    require(op.samples.elements() == qkv.shape()[0],
+            "[attention] expected dimension 0 to be the "
+            "micro-batch's ",
+            op.samples.elements(), " samples, got ", qkv.shape());
   }
   return record("attention", std::move(op), qkv);
 }

@@ -61,8 +61,8 @@ class Digest {
       if (key != checksum_key) add(key).add(value);
     return *this;
   }
-  Digest& add(
-      const std::string& name, DType dtype, const Shape& shape, std::span<const std::byte> bytes) {
+  Digest& add(const std::string& name, DType dtype, const Shape& shape,
+              std::span<const std::byte> bytes) {
     return add(name).add(name_of(dtype)).add(text(shape)).add(bytes);
   }
   std::string hex() const { return hash_.hex(); }
@@ -75,13 +75,11 @@ std::string checksum(Named& tensors, const Metadata& metadata) {
   std::ranges::sort(tensors, {}, &Named::value_type::first);
   Digest digest;
   for (auto& [name, tensor] : tensors) {
-    require(
-        tensor && tensor.is_contiguous() && tensor.in().data,
-        "[checkpoint] expected a row-major tensor with memory for ", name,
-        ", got none; try to save outside a dry run");
-    digest.add(
-        name, tensor.dtype(), tensor.shape(),
-        {static_cast<const std::byte*>(tensor.in().data), tensor.bytes()});
+    require(tensor && tensor.is_contiguous() && tensor.in().data,
+            "[checkpoint] expected a row-major tensor with memory for ", name,
+            ", got none; try to save outside a dry run");
+    digest.add(name, tensor.dtype(), tensor.shape(),
+               {static_cast<const std::byte*>(tensor.in().data), tensor.bytes()});
   }
   return digest.add(metadata).hex();
 }
@@ -100,12 +98,10 @@ std::string checksum(const SafetensorsFile& file) {
 SafetensorsFile open_verified(const std::string& path) {
   SafetensorsFile file(path);
   const auto found = file.metadata().find(checksum_key);
-  require(
-      found != file.metadata().end(), "[checkpoint] expected a checksum in '", path,
-      "', got none; was it written by a checkpoint?");
-  require(
-      found->second == checksum(file), "[checkpoint] expected the contents of '", path,
-      "' to have the checksum they were written with, got another: the file is damaged");
+  require(found != file.metadata().end(), "[checkpoint] expected a checksum in '", path,
+          "', got none; was it written by a checkpoint?");
+  require(found->second == checksum(file), "[checkpoint] expected the contents of '", path,
+          "' to have the checksum they were written with, got another: the file is damaged");
   return file;
 }
 
@@ -120,10 +116,10 @@ void Checkpoint::save(Step step) {
   };
   std::vector<std::string> old = damaged_;
   std::erase_if(files, is_damaged);
-  require_order(
-      files.empty() || files.rbegin()->first <= step.value, "[checkpoint] expected no step after ",
-      step.value, " in '", folder_, "', got step ", files.empty() ? 0 : files.rbegin()->first,
-      "; load() it first, or use another folder");
+  require_order(files.empty() || files.rbegin()->first <= step.value,
+                "[checkpoint] expected no step after ", step.value, " in '", folder_,
+                "', got step ", files.empty() ? 0 : files.rbegin()->first,
+                "; load() it first, or use another folder");
   Named tensors;
   Metadata metadata;
   Visitor visitor(
@@ -142,9 +138,8 @@ void Checkpoint::save(Step step) {
   std::error_code error;
   fs::create_directories(folder_, error);
   if (error)
-    throw Failure(text(
-        "[checkpoint] expected to make the folder '", folder_, "', got: ", error.message(),
-        "; try another folder"));
+    throw Failure(text("[checkpoint] expected to make the folder '", folder_,
+                       "', got: ", error.message(), "; try another folder"));
   const std::string path = path_of(folder_, step);
   write_safetensors(path, tensors, metadata);
 
@@ -177,9 +172,8 @@ bool Checkpoint::load() {
   }
   std::string all;
   for (const std::string& warning : warnings_) all += (all.empty() ? " " : "; ") + warning;
-  require(
-      warnings_.empty(), "[checkpoint] expected a file in '", folder_,
-      "' that is whole, got damage in all; try a copy, or begin anew in another folder:", all);
+  require(warnings_.empty(), "[checkpoint] expected a file in '", folder_,
+          "' that is whole, got damage in all; try a copy, or begin anew in another folder:", all);
   return false;
 }
 

@@ -85,39 +85,34 @@ class Loading {
   }
 
   void fits(const std::string& name, const Tensor& tensor) {
-    require(
-        file_.contains(name), "[checkpoint] expected ", name, " in '", path_,
-        "', got no such tensor; try the sizes and variant that it was saved with");
+    require(file_.contains(name), "[checkpoint] expected ", name, " in '", path_,
+            "', got no such tensor; try the sizes and variant that it was saved with");
     const SafetensorsInfo& info = file_.info(name);
-    require(
-        tensor && info.shape == tensor.shape() && info.dtype == tensor.dtype(),
-        "[checkpoint] expected ", tensor.dtype(), tensor.shape(), " for ", name, ", got ",
-        info.stored, info.shape, " in '", path_, "'; try the sizes that it was saved with");
+    require(tensor && info.shape == tensor.shape() && info.dtype == tensor.dtype(),
+            "[checkpoint] expected ", tensor.dtype(), tensor.shape(), " for ", name, ", got ",
+            info.stored, info.shape, " in '", path_, "'; try the sizes that it was saved with");
     known_.insert(name);
   }
 
   void take(const std::string& key, int64_t& part) {
     const auto value = parse_integer(stored(key));
-    require(
-        value.has_value(), "[checkpoint] expected a whole number for ", key, " in '", path_,
-        "', got '", stored(key), "'");
+    require(value.has_value(), "[checkpoint] expected a whole number for ", key, " in '", path_,
+            "', got '", stored(key), "'");
     old_integers_.emplace(key, part);
     part = *value;
   }
 
   const std::string& stored(const std::string& key) {
     const auto found = file_.metadata().find(key);
-    require(
-        found != file_.metadata().end(), "[checkpoint] expected ", key, " in '", path_,
-        "', got none; try the program and the variant that it was saved with");
+    require(found != file_.metadata().end(), "[checkpoint] expected ", key, " in '", path_,
+            "', got none; try the program and the variant that it was saved with");
     known_.insert(key);
     return found->second;
   }
 
   void refuse_unknown(const std::string& name) const {
-    require(
-        known_.contains(name), "[checkpoint] expected parts for all of '", path_,
-        "', got none for ", name, "; try the sizes and variant that it was saved with");
+    require(known_.contains(name), "[checkpoint] expected parts for all of '", path_,
+            "', got none for ", name, "; try the sizes and variant that it was saved with");
   }
 
   const SafetensorsFile& file_;
@@ -130,9 +125,8 @@ class Loading {
 
 }  // namespace
 
-void load_parts(
-    const SafetensorsFile& file, const std::string& path,
-    const std::function<void(Visitor&)>& walk) {
+void load_parts(const SafetensorsFile& file, const std::string& path,
+                const std::function<void(Visitor&)>& walk) {
   Loading(file, path, walk).run();
 }
 

@@ -22,8 +22,7 @@ std::optional<int64_t> parse_integer(std::string_view digits);
 
 /// Compares the parts that `walk` lists with the file and then sets them. Throws BadArgument where
 /// names, shapes or dtypes differ; the parts are then as they were.
-void load_parts(
-    const SafetensorsFile& file, const std::string& path,
-    const std::function<void(Visitor&)>& walk);
+void load_parts(const SafetensorsFile& file, const std::string& path,
+                const std::function<void(Visitor&)>& walk);
 
 }  // namespace accrue::checkpoint

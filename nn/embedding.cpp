@@ -12,7 +12,8 @@ struct EmbeddingOp {
 
   Tensor forward(Saved&, const Tensor& table) const {
     Tensor y(shape, table.dtype(), table.device());
-    launch(y.device(), Embedding{table.in(), ids.in(), y.reshape({ids.elements(), shape[-1]}).out()});
+    launch(y.device(),
+           Embedding{table.in(), ids.in(), y.reshape({ids.elements(), shape[-1]}).out()});
     return y;
   }
   void backward(const Saved&, const Tensor& dy, Edge dtable) const {
@@ -28,7 +29,8 @@ struct DropoutOp {
 
   Tensor forward(Saved&, const Tensor& x) const {
     Tensor y = empty_like(x);
-    launch(x.device(), Dropout{by_sample(x).in(), samples.in(), by_sample(y).out(), Write::set, p, key});
+    launch(x.device(),
+           Dropout{by_sample(x).in(), samples.in(), by_sample(y).out(), Write::set, p, key});
     return y;
   }
   void backward(const Saved&, const Tensor& dy, Edge dx) const {
@@ -56,8 +58,10 @@ Var dropout(const Var& x, double p, const RandomSite& site) {
   Tape* tape = Tape::current();
   if (!tape || p == 0) return x;
   const Tensor& samples = tape->samples(x.device());
-  require(x.shape().rank > 0 && x.shape()[0] % samples.elements() == 0, "[dropout] expected dimension 0 "
-          "to hold the micro-batch's ", samples.elements(), " samples, got ", x.shape());
+  require(x.shape().rank > 0 && x.shape()[0] % samples.elements() == 0,
+          "[dropout] expected dimension 0 "
+          "to hold the micro-batch's ",
+          samples.elements(), " samples, got ", x.shape());
   return record("dropout", DropoutOp{p, samples, tape->random_key(site)}, x);
 }
 

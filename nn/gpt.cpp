@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "accrue/autograd/tape.h"
+#include "accrue/autograd/recompute.h"
 
 namespace accrue {
 namespace {
@@ -36,16 +36,18 @@ void GptConfig::check() const {
   at_least_one("width", width);
   at_least_one("context", context);
   at_least_one("vocabulary", vocabulary);
-  require(width % heads == 0, "[gpt] expected heads that divide the width, got width ", width, " and ",
-          heads, " heads; try a width of ", (width / heads + 1) * heads);
+  require(width % heads == 0, "[gpt] expected heads that divide the width, got width ", width,
+          " and ", heads, " heads; try a width of ", (width / heads + 1) * heads);
   require(positions != Positions::rope || width / heads % 2 == 0,
           "[gpt] expected an even width per head for rotary positions, got ", width / heads);
   require(dropout >= 0 && dropout < 1, "[gpt] expected dropout in [0, 1), got ", dropout);
 }
 
 AnyNorm::AnyNorm(NormKind kind, int64_t width) {
-  if (kind == NormKind::layer_norm) layer.emplace(width);
-  else rms.emplace(width);
+  if (kind == NormKind::layer_norm)
+    layer.emplace(width);
+  else
+    rms.emplace(width);
 }
 
 Attention::Attention(const GptConfig& c)
@@ -70,7 +72,9 @@ void Attention::visit(Visitor& part) {
 }
 
 Mlp::Mlp(const GptConfig& c)
-    : c_fc(c.width, inner_width(c)), c_proj(inner_width(c), c.width, projection(c)), dropout(c.dropout) {
+    : c_fc(c.width, inner_width(c)),
+      c_proj(inner_width(c), c.width, projection(c)),
+      dropout(c.dropout) {
   if (c.activation == Activation::swiglu) c_gate.emplace(c.width, inner_width(c));
 }
 
@@ -113,9 +117,10 @@ Var Transformer::operator()(const Tensor& ids) const {
   }
   x = drop(x);
   const auto layers = static_cast<int64_t>(h.size());
-  const int64_t group = recompute == Recompute::sqrt
-                            ? static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(layers))))
-                            : 1;
+  const int64_t group =
+      recompute == Recompute::sqrt
+          ? static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(layers))))
+          : 1;
   for (int64_t first = 0; first < layers; first += group) {
     auto blocks = [&] {
       Var y = x;
@@ -141,7 +146,8 @@ Gpt::Gpt(const GptConfig& c) : config(checked(c)), transformer(c) {
 
 Var Gpt::hidden(const Tensor& ids) const {
   require(ids.shape().rank == 2 && ids.shape()[1] >= 1 && ids.shape()[1] <= config.context,
-          "[gpt] expected ids [B, T] with T at most the context ", config.context, ", got ", ids.shape());
+          "[gpt] expected ids [B, T] with T at most the context ", config.context, ", got ",
+          ids.shape());
   return transformer(ids);
 }
 
@@ -150,15 +156,18 @@ void Gpt::visit(Visitor& part) {
   part("lm_head", lm_head);
 }
 
-std::vector<int32_t> sample(const Gpt& model, std::vector<int32_t> tokens, int64_t count, Sampling how,
-                            Seed seed) {
+std::vector<int32_t> sample(const Gpt& model, std::vector<int32_t> tokens, int64_t count,
+                            Sampling how, Seed seed) {
   require(!tokens.empty(), "[sample] expected a prompt of at least one token, got none");
-  require(how.temperature >= 0 && how.top_k >= 0, "[sample] expected temperature and top_k of at least 0, "
-          "got ", how.temperature, " and ", how.top_k);
+  require(how.temperature >= 0 && how.top_k >= 0,
+          "[sample] expected temperature and top_k of at least 0, "
+          "got ",
+          how.temperature, " and ", how.top_k);
   const Evaluation off;
   const Device device = model.head().master().device();
   for (int64_t n = 0; n < count; ++n) {
-    const auto length = std::min<int64_t>(static_cast<int64_t>(tokens.size()), model.config.context);
+    const auto length =
+        std::min<int64_t>(static_cast<int64_t>(tokens.size()), model.config.context);
     const std::span<const int32_t> window(tokens.end() - length, tokens.end());
     const Var hidden = model.hidden(Tensor::of<int32_t>({1, length}, window, device));
     const Tensor last = hidden.value().reshape({length, -1}).slice(length - 1, 1);
@@ -171,9 +180,8 @@ std::vector<int32_t> sample(const Gpt& model, std::vector<int32_t> tokens, int64
     if (how.temperature == 0) order.resize(1);
     std::vector<double> weight;
     for (int32_t id : order)
-      weight.push_back(how.temperature == 0
-                           ? 1
-                           : std::exp((logits[id] - logits[order[0]]) / how.temperature));
+      weight.push_back(
+          how.temperature == 0 ? 1 : std::exp((logits[id] - logits[order[0]]) / how.temperature));
     const RandomKey key{hash_of(seed.value, "sample"), 0};
     double left = uniform01(key.draw(n, 0)[0]) * std::accumulate(weight.begin(), weight.end(), 0.0);
     size_t pick = 0;

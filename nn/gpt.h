@@ -1,5 +1,5 @@
-// Gpt: a decoder-only transformer whose parameters have the names and shapes of Hugging Face's GPT-2
-// (GPT2LMHeadModel), so that its files load and ours are loaded.
+// Gpt: a decoder-only transformer whose parameters have the names and shapes of Hugging Face's
+// GPT-2 (GPT2LMHeadModel), so that its files load and ours are loaded.
 #pragma once
 #include <optional>
 
@@ -10,7 +10,11 @@ namespace accrue {
 enum class Positions { learned, rope };
 enum class NormKind { layer_norm, rms_norm };
 enum class Activation { gelu, swiglu };
-enum class Recompute { none, block, sqrt };  // of activations: each block, or groups of √layers blocks
+enum class Recompute {
+  none,
+  block,
+  sqrt
+};  // of activations: each block, or groups of √layers blocks
 
 struct GptConfig {
   int64_t layers = 4, heads = 4, width = 128, context = 64, vocabulary = 65;

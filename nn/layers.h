@@ -65,9 +65,9 @@ struct Dropout {
 class Layer {
  public:
   template <class M>
-    requires(!std::same_as<std::remove_cvref_t<M>, Layer> &&
-             std::is_invocable_r_v<Var, const std::decay_t<M>&, const Var&>)
-  Layer(M&& layer) : self_(std::make_unique<Held<std::decay_t<M>>>(std::forward<M>(layer))) {}
+  requires(!std::same_as<std::remove_cvref_t<M>, Layer> &&
+           std::is_invocable_r_v<Var, const std::decay_t<M>&, const Var&>) Layer(M&& layer)
+      : self_(std::make_unique<Held<std::decay_t<M>>>(std::forward<M>(layer))) {}
   Var operator()(const Var& x) const { return self_->call(x); }
   void visit(Visitor& part) { self_->visit(part); }
 

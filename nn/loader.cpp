@@ -11,9 +11,9 @@ namespace accrue {
 namespace {
 
 TokenBatch empty_batch(int64_t count, int64_t context, Device device) {
-  return {
-      Tensor({count, context}, DType::i32, device), Tensor({count, context}, DType::i32, device),
-      std::vector<int64_t>(static_cast<size_t>(count))};
+  return {Tensor({count, context}, DType::i32, device),
+          Tensor({count, context}, DType::i32, device),
+          std::vector<int64_t>(static_cast<size_t>(count))};
 }
 
 // Dry runs have no memory to fill: they need only the shapes.
@@ -42,13 +42,12 @@ int64_t windows(const Tokens& tokens, int64_t context) {
   return tokens.size() > 0 ? (tokens.size() - 1) / context : 0;
 }
 
-TokenBatch window_batch(
-    const Tokens& tokens, int64_t first_window, int64_t count, int64_t context, Device device) {
+TokenBatch window_batch(const Tokens& tokens, int64_t first_window, int64_t count, int64_t context,
+                        Device device) {
   const int64_t all = windows(tokens, context);
-  require(
-      first_window >= 0 && count > 0 && first_window <= all && count <= all - first_window,
-      "[window_batch] expected windows among ", all, " of ", context, " tokens, got ", count,
-      " from ", first_window, "; try a longer text or a shorter context");
+  require(first_window >= 0 && count > 0 && first_window <= all && count <= all - first_window,
+          "[window_batch] expected windows among ", all, " of ", context, " tokens, got ", count,
+          " from ", first_window, "; try a longer text or a shorter context");
   TokenBatch batch = empty_batch(count, context, device);
   std::iota(batch.indices.begin(), batch.indices.end(), first_window);
   for (int64_t row = 0; row < count; ++row)
@@ -59,22 +58,19 @@ TokenBatch window_batch(
 TokenLoader::TokenLoader(Tokens tokens, const LoaderOptions& options)
     : tokens_(std::move(tokens)), options_(options) {
   const int64_t context = options.context, size = tokens_.size();
-  require(
-      context > 0 && options.batch > 0,
-      "[loader] expected a context and a batch of at least 1, got ", context, " and ",
-      options.batch);
-  require(
-      context < size, "[loader] expected more tokens than the context of ", context, ", got ", size,
-      "; try a longer text or a shorter context");
+  require(context > 0 && options.batch > 0,
+          "[loader] expected a context and a batch of at least 1, got ", context, " and ",
+          options.batch);
+  require(context < size, "[loader] expected more tokens than the context of ", context, ", got ",
+          size, "; try a longer text or a shorter context");
   // As many windows as fit behind the largest shift, so that every epoch has the same number.
   samples_ = std::max<int64_t>((size - context) / context, 1);
 }
 
 void TokenLoader::shuffle() {
-  require(
-      epoch_ >= 0 && position_ >= 0 && position_ < samples_,
-      "[loader] expected a position within an epoch of ", samples_, " samples, got ", position_,
-      " in epoch ", epoch_, "; was the state saved with other data or another context?");
+  require(epoch_ >= 0 && position_ >= 0 && position_ < samples_,
+          "[loader] expected a position within an epoch of ", samples_, " samples, got ", position_,
+          " in epoch ", epoch_, "; was the state saved with other data or another context?");
   if (shuffled_ == epoch_) return;
   const auto seed = static_cast<uint64_t>(options_.seed.value);
   const int64_t room = tokens_.size() - 1 - samples_ * options_.context;

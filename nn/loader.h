@@ -27,8 +27,8 @@ int64_t windows(const Tokens& tokens, int64_t context);
 
 /// Windows first_window … first_window + count − 1 in the text's order, for validation. Their
 /// indices are their numbers. Throws BadArgument if out of range.
-TokenBatch window_batch(
-    const Tokens& tokens, int64_t first_window, int64_t count, int64_t context, Device device);
+TokenBatch window_batch(const Tokens& tokens, int64_t first_window, int64_t count, int64_t context,
+                        Device device);
 
 struct LoaderOptions {
   int64_t context;  // tokens of a sample

@@ -25,16 +25,16 @@ struct CrossEntropyOp {
     const Tensor rows = logits.reshape({targets.elements(), -1});
     Tensor loss({1}, wide(logits.dtype()), logits.device());
     Tensor logsum({targets.elements()}, wide(logits.dtype()), logits.device());
-    launch(logits.device(), CrossEntropy{rows.in(), targets.in(), loss.out(), logsum.out(), Write::set,
-                                         ignore});
+    launch(logits.device(),
+           CrossEntropy{rows.in(), targets.in(), loss.out(), logsum.out(), Write::set, ignore});
     saved = {rows, logsum};
     return loss;
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dlogits) const {
     Deposit d = dlogits.place();
     d.into = flat_rows(d.into);
-    launch(dy.device(), CrossEntropyBackward{saved[0].in(), targets.in(), saved[1].in(), dy.in(), d,
-                                             ignore});
+    launch(dy.device(),
+           CrossEntropyBackward{saved[0].in(), targets.in(), saved[1].in(), dy.in(), d, ignore});
   }
 };
 
@@ -75,12 +75,14 @@ struct ChunkedCrossEntropyOp {
     for (int64_t first = 0; first < rows(); first += chunk) {
       const int64_t count = std::min(chunk, rows() - first);
       Tensor part = saved.size() > 3 ? saved[3] : logits(hidden, head, first, count);
-      Tensor dlogits = saved.size() > 3 ? empty_like(part) : part;  // kept logits serve a second time
+      Tensor dlogits =
+          saved.size() > 3 ? empty_like(part) : part;  // kept logits serve a second time
       launch(dy.device(), CrossEntropyBackward{part.in(), targets.slice(first, count).in(),
                                                logsum.slice(first, count).in(), dy.in(),
                                                Deposit(dlogits.out(), Write::set), ignore});
-      if (into_x) launch(dy.device(), Matmul{dlogits.in(), head.in(), rows_of(*into_x, first, count),
-                                             into_x->write});
+      if (into_x)
+        launch(dy.device(),
+               Matmul{dlogits.in(), head.in(), rows_of(*into_x, first, count), into_x->write});
       if (into_head) {
         launch(dy.device(), Matmul{dlogits.transpose(0, 1).in(), hidden.slice(first, count).in(),
                                    into_head->into, into_head->write});
@@ -111,10 +113,11 @@ struct SquaredErrorOp {
 };
 
 Tensor flat_targets(const char* what, const Shape& rows, const Tensor& targets) {
-  require(targets.dtype() == DType::i32, "[cross_entropy] expected targets i32, got ", targets.dtype());
+  require(targets.dtype() == DType::i32, "[cross_entropy] expected targets i32, got ",
+          targets.dtype());
   require(rows.rank > 0 && rows.elements() / std::max<int64_t>(rows[-1], 1) == targets.elements(),
-          "[cross_entropy] expected a target for each row of the ", what, " ", rows, ", got targets ",
-          targets.shape());
+          "[cross_entropy] expected a target for each row of the ", what, " ", rows,
+          ", got targets ", targets.shape());
   return targets.reshape({-1});
 }
 
@@ -122,7 +125,8 @@ Tensor flat_targets(const char* what, const Shape& rows, const Tensor& targets) 
 
 Loss cross_entropy(const Var& logits, const Tensor& targets, int64_t ignore) {
   const Tensor flat = flat_targets("logits", logits.shape(), targets);
-  return {record("cross_entropy", CrossEntropyOp{flat, ignore}, logits), count_targets(flat, ignore)};
+  return {record("cross_entropy", CrossEntropyOp{flat, ignore}, logits),
+          count_targets(flat, ignore)};
 }
 
 Loss cross_entropy(const Var& hidden, const Var& head, const Tensor& targets, int64_t ignore,

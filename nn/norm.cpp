@@ -20,8 +20,8 @@ std::optional<Deposit> place(const Edge& edge) {
 
 void check(const char* name, const Var& x, const Var& weight) {
   require(x.shape().rank >= 1 && weight.shape() == Shape({x.shape()[-1]}), "[", name,
-          "] expected a weight of shape [", x.shape().rank ? x.shape()[-1] : 0, "] for x ", x.shape(),
-          ", got ", weight.shape());
+          "] expected a weight of shape [", x.shape().rank ? x.shape()[-1] : 0, "] for x ",
+          x.shape(), ", got ", weight.shape());
 }
 
 Tensor normalize(Saved& saved, const Tensor& x, const Tensor& gamma, const In& beta, double epsilon,

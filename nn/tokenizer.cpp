@@ -28,10 +28,9 @@ char32_t next_point(std::string_view text, size_t& at) {
   }
   constexpr char32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
   const bool surrogate = point >= 0xd800 && point < 0xe000;
-  require(
-      valid && point >= least[length] && point <= last_point && !surrogate,
-      "[tokenizer] expected UTF-8, got byte ", int{first}, " at byte ", at,
-      ", which begins no character; try to convert the text, or the byte tokenizer");
+  require(valid && point >= least[length] && point <= last_point && !surrogate,
+          "[tokenizer] expected UTF-8, got byte ", int{first}, " at byte ", at,
+          ", which begins no character; try to convert the text, or the byte tokenizer");
   at += length;
   return point;
 }
@@ -53,9 +52,8 @@ void append(std::string& text, char32_t point) {
 }
 
 void require_id(int32_t id, int64_t vocabulary) {
-  require(
-      id >= 0 && id < vocabulary, "[tokenizer] expected ids in [0, ", vocabulary, "), got ", id,
-      "; try the tokenizer that made them");
+  require(id >= 0 && id < vocabulary, "[tokenizer] expected ids in [0, ", vocabulary, "), got ", id,
+          "; try the tokenizer that made them");
 }
 
 }  // namespace
@@ -95,11 +93,10 @@ std::vector<int32_t> CharTokenizer::encode(std::string_view text) const {
     const size_t first = at;
     const char32_t point = next_point(text, at);
     const int32_t id = find(point);
-    require(
-        id >= 0, "[tokenizer] expected a character of the vocabulary, got '",
-        text.substr(first, at - first), "' (U+", std::hex, std::uppercase, std::setfill('0'),
-        std::setw(4), static_cast<uint32_t>(point), ") at byte ", std::dec, first,
-        "; try the byte tokenizer");
+    require(id >= 0, "[tokenizer] expected a character of the vocabulary, got '",
+            text.substr(first, at - first), "' (U+", std::hex, std::uppercase, std::setfill('0'),
+            std::setw(4), static_cast<uint32_t>(point), ") at byte ", std::dec, first,
+            "; try the byte tokenizer");
     ids.push_back(id);
   }
   return ids;
@@ -115,9 +112,8 @@ std::string CharTokenizer::decode(std::span<const int32_t> ids) const {
 }
 
 TokenizerKind tokenizer_kind(std::string_view word) {
-  require(
-      word == "byte" || word == "char", "[tokenizer] expected byte or char, got '", word,
-      "'; try char for text, byte for anything");
+  require(word == "byte" || word == "char", "[tokenizer] expected byte or char, got '", word,
+          "'; try char for text, byte for anything");
   return word == "byte" ? TokenizerKind::byte : TokenizerKind::character;
 }
 
@@ -156,16 +152,14 @@ Tokenizer Tokenizer::load(std::string_view saved) {
   const json parsed = json::parse(saved, nullptr, false);
   if (parsed == json::object({{"kind", "byte"}})) return ByteTokenizer();
   const auto characters = parsed.is_object() ? parsed.find("characters") : parsed.end();
-  require(
-      characters != parsed.end() && characters->is_string(),
-      "[tokenizer] expected JSON from save(), got '", saved.substr(0, 80),
-      "'; try another checkpoint");
+  require(characters != parsed.end() && characters->is_string(),
+          "[tokenizer] expected JSON from save(), got '", saved.substr(0, 80),
+          "'; try another checkpoint");
   const Tokenizer tokenizer = CharTokenizer(characters->get<std::string>());
   // The constructor sorts: only what save() wrote comes out of save() unchanged.
-  require(
-      json::parse(tokenizer.save()) == parsed,
-      "[tokenizer] expected kind char with distinct, sorted characters, got '", saved.substr(0, 80),
-      "'; try another checkpoint");
+  require(json::parse(tokenizer.save()) == parsed,
+          "[tokenizer] expected kind char with distinct, sorted characters, got '",
+          saved.substr(0, 80), "'; try another checkpoint");
   return tokenizer;
 }
 

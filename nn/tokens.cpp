@@ -32,10 +32,9 @@ Tokens::Tokens(std::shared_ptr<const Source> source)
 Tokens::Tokens(std::vector<int32_t> ids, int64_t vocabulary) {
   const auto outside = [&](int32_t id) { return id < 0 || id >= vocabulary; };
   const auto found = std::ranges::find_if(ids, outside);
-  require(
-      found == ids.end(), "[tokens] expected ids in [0, ", vocabulary, "), got ",
-      found == ids.end() ? 0 : *found, " at ", found - ids.begin(),
-      "; try the vocabulary of their tokenizer");
+  require(found == ids.end(), "[tokens] expected ids in [0, ", vocabulary, "), got ",
+          found == ids.end() ? 0 : *found, " at ", found - ids.begin(),
+          "; try the vocabulary of their tokenizer");
   *this = Tokens(std::make_shared<const Source>(Source{vocabulary, std::move(ids), {}, {}}));
 }
 
@@ -65,9 +64,9 @@ TokenizedFile Tokens::from_file(const std::string& path, TokenizerKind kind) {
 int64_t Tokens::vocabulary() const { return source_->vocabulary; }
 
 void Tokens::require_range(const char* operation, int64_t first, int64_t count) const {
-  require(
-      first >= 0 && count >= 0 && first <= size_ && count <= size_ - first, "[tokens] expected to ",
-      operation, " within ", size_, " tokens, got ", count, " from ", first, "; try a longer text");
+  require(first >= 0 && count >= 0 && first <= size_ && count <= size_ - first,
+          "[tokens] expected to ", operation, " within ", size_, " tokens, got ", count, " from ",
+          first, "; try a longer text");
 }
 
 void Tokens::copy(int64_t first, int64_t count, int32_t* to) const {
@@ -78,9 +77,8 @@ void Tokens::copy(int64_t first, int64_t count, int32_t* to) const {
     return;
   }
   const std::byte* from = source_->file->bytes().data() + first;
-  std::transform(from, from + count, to, [&](std::byte byte) {
-    return source_->table[std::to_integer<uint8_t>(byte)];
-  });
+  std::transform(from, from + count, to,
+                 [&](std::byte byte) { return source_->table[std::to_integer<uint8_t>(byte)]; });
 }
 
 Tokens Tokens::slice(int64_t first, int64_t count) const {

@@ -25,8 +25,8 @@ void Adam::update(const Update& u, const Group& group, std::span<const size_t> m
   std::vector<kernel::AdamItem> items;
   for (size_t i = 0; i < members.size(); ++i) {
     const size_t p = members[i];
-    items.push_back({sums[i], parameter(p).master.out(), state(p, 0).out(), state(p, 1).out(),
-                     copy_of(p)});
+    items.push_back(
+        {sums[i], parameter(p).master.out(), state(p, 0).out(), state(p, 1).out(), copy_of(p)});
   }
   const auto t = static_cast<double>(u.step.value + 1);
   launch(parameter(members[0]).master.device(),

@@ -8,8 +8,8 @@
 
 namespace accrue {
 
-Optimizer::Optimizer(Parameters parameters, std::vector<Group> groups, double weight_decay, Schedule lr,
-                     double clip, std::vector<std::string> state_names)
+Optimizer::Optimizer(Parameters parameters, std::vector<Group> groups, double weight_decay,
+                     Schedule lr, double clip, std::vector<std::string> state_names)
     : parameters_(std::move(parameters)),
       groups_(std::move(groups)),
       lr_(std::move(lr)),
@@ -59,7 +59,8 @@ void Optimizer::run(Step step, double scale, std::span<const In> sums) {
     }
     if (members.empty()) continue;
     update({step, scale, lr_(step) * groups_[g].lr_factor}, groups_[g], members, of_members);
-    for (size_t i : members) parameter(i).changed(/*copy_fresh=*/static_cast<bool>(parameter(i).copy));
+    for (size_t i : members)
+      parameter(i).changed(/*copy_fresh=*/static_cast<bool>(parameter(i).copy));
   }
 }
 
@@ -97,14 +98,18 @@ void check_partition(const Gathered& gathered, std::span<Optimizer* const> optim
   std::unordered_map<const ParameterState*, int> owners;
   for (const Optimizer* optimizer : optimizers)
     for (const auto& one : optimizer->parameters().list) {
-      require(++owners[one.get()] == 1, "[step] expected each parameter in one optimizer, got ", one->name,
-              " in two");
-      require(gathered.sum_of.contains(one.get()) || one->frozen, "[step] expected parameters of the "
-              "cycle, got ", one->name, ", which is not; add it to the cycle");
+      require(++owners[one.get()] == 1, "[step] expected each parameter in one optimizer, got ",
+              one->name, " in two");
+      require(gathered.sum_of.contains(one.get()) || one->frozen,
+              "[step] expected parameters of the "
+              "cycle, got ",
+              one->name, ", which is not; add it to the cycle");
     }
   for (const auto& [parameter, sum] : gathered.sum_of)
-    require(owners.contains(parameter) || parameter->frozen, "[step] expected each of the cycle's "
-            "parameters in an optimizer, got ", parameter->name, " in none");
+    require(owners.contains(parameter) || parameter->frozen,
+            "[step] expected each of the cycle's "
+            "parameters in an optimizer, got ",
+            parameter->name, " in none");
 }
 
 }  // namespace
@@ -120,7 +125,8 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
   const Gathered gathered = gather(closed);
   check_partition(gathered, optimizers);
   const double count = closed.count(), norm = gathered.norm / count;
-  StepReport report{closed.step(), false, closed.mean_loss(), norm, optimizers[0]->lr_(closed.step())};
+  StepReport report{closed.step(), false, closed.mean_loss(), norm,
+                    optimizers[0]->lr_(closed.step())};
   if (!std::isfinite(norm) || !std::isfinite(report.mean_loss)) {
     report.skipped = true;
     std::move(closed).finish(false);

@@ -71,8 +71,8 @@ class Optimizer {
 /// One step of several optimizers: finiteness, global norm and clip are decided once, over all
 /// parameters; Step advances once. A cycle whose gradient or loss is not finite is skipped:
 /// parameters, optimizers and Step stay as they are.
-/// Throws BadArgument unless each of the cycle's parameters is in exactly one optimizer (or frozen),
-/// and all name one clip. The cycle is discarded then.
+/// Throws BadArgument unless each of the cycle's parameters is in exactly one optimizer (or
+/// frozen), and all name one clip. The cycle is discarded then.
 StepReport step(ClosedCycle&& closed, std::span<Optimizer* const> optimizers);
 
 template <std::derived_from<Optimizer>... O>

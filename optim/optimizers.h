@@ -42,7 +42,8 @@ struct Adam : Optimizer {
 };
 
 using AdamWConfig = AdamConfig;
-/// Adam with decoupled decay: g = ḡ, and w −= lr·weight_decay·w before the update (arXiv 1711.05101).
+/// Adam with decoupled decay: g = ḡ, and w −= lr·weight_decay·w before the update (arXiv
+/// 1711.05101).
 struct AdamW final : Adam {
   explicit AdamW(Parameters parameters, AdamWConfig config = {})
       : Adam(std::move(parameters), std::move(config), true) {}

@@ -16,11 +16,11 @@ class Schedule {
   std::function<double(Step)> at_;
 };
 
-/// 0 → peak over `warmup` steps (step s gets peak·(s+1)/warmup), then what `after` says for the steps
-/// since the end of the warm-up.
+/// 0 → peak over `warmup` steps (step s gets peak·(s+1)/warmup), then what `after` says for the
+/// steps since the end of the warm-up.
 Schedule warm_up(Step warmup, double peak, Schedule after);
-/// Warm-up, then half a cosine from `peak` down to `floor` at step `total`, and `floor` from there on.
-/// Source: Loshchilov & Hutter, arXiv 1608.03983. Throws BadArgument if total < warmup.
+/// Warm-up, then half a cosine from `peak` down to `floor` at step `total`, and `floor` from there
+/// on. Source: Loshchilov & Hutter, arXiv 1608.03983. Throws BadArgument if total < warmup.
 Schedule cosine(double peak, Step warmup, Step total, double floor);
 /// Warm-up, then a straight line from `peak` down to `floor` at step `total`.
 Schedule linear(double peak, Step warmup, Step total, double floor);

@@ -23,9 +23,8 @@ void copy_words(const Loops<2>& loops, const In& from, const Out& to) {
 }
 
 template <class From, class To, class How>
-void scale_run(
-    const From* from, int64_t step_from, To* to, int64_t step_to, int64_t n, float factor,
-    How how) {
+void scale_run(const From* from, int64_t step_from, To* to, int64_t step_to, int64_t n,
+               float factor, How how) {
   if (step_from == 1 && step_to == 1) {
     by_register(0, n, [=](int64_t i, auto mover) {
       put(how, mover, to + i, mover.load(from + i) * factor);
@@ -46,10 +45,9 @@ void scale_into(const In& from, double factor, const Out& to, Write write) {
       with_float(to.dtype, [&](auto place) {
         with_write(write, [&](auto how) {
           loops.parallel([&](const auto& offsets, int64_t n) {
-            scale_run(
-                static_cast<const decltype(source)*>(from.data) + offsets[0], step_from,
-                static_cast<decltype(place)*>(to.data) + offsets[1], step_to, n,
-                static_cast<float>(factor), how);
+            scale_run(static_cast<const decltype(source)*>(from.data) + offsets[0], step_from,
+                      static_cast<decltype(place)*>(to.data) + offsets[1], step_to, n,
+                      static_cast<float>(factor), how);
           });
         });
       });
@@ -76,8 +74,8 @@ void read_block(const In& from, int64_t offset, int64_t stride, int64_t n, doubl
   });
 }
 
-void write_block(
-    const double* values, const Out& to, int64_t offset, int64_t stride, int64_t n, Write write) {
+void write_block(const double* values, const Out& to, int64_t offset, int64_t stride, int64_t n,
+                 Write write) {
   with_any(to.dtype, [&](auto type) {
     using T = decltype(type);
     T* target = static_cast<T*>(to.data) + offset;
@@ -120,10 +118,11 @@ void fill(const kernel::Fill& args, void*) {
     const T value = static_cast<T>(args.value);
     loops.parallel([&](const auto& offsets, int64_t n) {
       T* to = static_cast<T*>(args.to.data) + offsets[0];
+      const T local = value;  // the stores might alias the captured one
       if (step == 1)
-        std::fill_n(to, n, value);
+        for (int64_t i = 0; i < n; ++i) to[i] = local;
       else
-        for (int64_t i = 0; i < n; ++i) to[i * step] = value;
+        for (int64_t i = 0; i < n; ++i) to[i * step] = local;
     });
   });
 }

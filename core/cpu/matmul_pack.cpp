@@ -12,11 +12,10 @@ using Words = uint32_t __attribute__((vector_size(64)));
 using Halves = uint16_t __attribute__((vector_size(64)));
 constexpr int tile = 16;  // rows and words of a square that is transposed at once
 
+/// By reference: a vector wider than the build's registers cannot be returned.
 template <class Vector>
-inline Vector load(const void* from) {
-  Vector vector;
-  std::memcpy(&vector, from, sizeof vector);
-  return vector;
+inline void load(Vector& to, const void* from) {
+  std::memcpy(&to, from, sizeof to);
 }
 
 /// One stage of the transpose: exchanges the off-diagonal quarters of each square of 2·step.
@@ -49,15 +48,17 @@ inline void interleave(const uint16_t* even, const uint16_t* odd, Words& low, Wo
     first[lane] = lane / 2 + lane % 2 * 32;
     second[lane] = first[lane] + 16;
   }
-  const Halves a = load<Halves>(even), b = load<Halves>(odd);
+  Halves a, b;
+  load(a, even);
+  load(b, odd);
   low = reinterpret_cast<Words>(__builtin_shuffle(a, b, first));
   high = reinterpret_cast<Words>(__builtin_shuffle(a, b, second));
 }
 
 /// Element by element, with zeros beyond the edges.
 template <class T>
-void pack_edge(
-    const T* b, MatrixLayout layout, int64_t rows, int64_t columns, const Packing& packing, T* to) {
+void pack_edge(const T* b, MatrixLayout layout, int64_t rows, int64_t columns,
+               const Packing& packing, T* to) {
   for (int64_t i = 0; i < tile * packing.pair; ++i)
     for (int64_t j = 0; j < packing.width; ++j) {
       const int64_t at = layout.transposed ? j * layout.ld + i : i * layout.ld + j;
@@ -76,7 +77,7 @@ void pack_block(const T* b, MatrixLayout layout, const Packing& packing, T* to) 
   if (layout.transposed) {
     for (int64_t column = 0; column < width; column += tile) {
       Words rows[tile];
-      for (int i = 0; i < tile; ++i) rows[i] = load<Words>(b + (column + i) * layout.ld);
+      for (int i = 0; i < tile; ++i) load(rows[i], b + (column + i) * layout.ld);
       transpose(rows);
       for (int i = 0; i < tile; ++i)
         std::memcpy(words + i * width + column, &rows[i], sizeof(Words));
@@ -99,8 +100,8 @@ void pack_block(const T* b, MatrixLayout layout, const Packing& packing, T* to) 
 }
 
 template <class T>
-void pack_all(
-    const T* b, MatrixLayout layout, int64_t K, int64_t N, const Packing& packing, T* to) {
+void pack_all(const T* b, MatrixLayout layout, int64_t K, int64_t N, const Packing& packing,
+              T* to) {
   const int64_t height = tile * packing.pair;
   const int64_t row_blocks = (K + height - 1) / height;
   const int64_t column_blocks = (N + packing.width - 1) / packing.width;
@@ -124,18 +125,17 @@ void pack_all(
 
 }  // namespace
 
-void pack_matrix(
-    const void* b, MatrixLayout layout, int64_t K, int64_t N, const Packing& packing, void* to) {
+void pack_matrix(const void* b, MatrixLayout layout, int64_t K, int64_t N, const Packing& packing,
+                 void* to) {
   if (packing.pair == 2)
     pack_all(static_cast<const uint16_t*>(b), layout, K, N, packing, static_cast<uint16_t*>(to));
   else
     pack_all(static_cast<const uint32_t*>(b), layout, K, N, packing, static_cast<uint32_t*>(to));
 }
 
-void transpose_matrix(
-    const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to) {
+void transpose_matrix(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns,
+                      uint16_t* to) {
   constexpr int64_t block = 2 * tile;
-  // Rows outside, so that a thread reads its columns of 32 rows as 32 streams.
 #pragma omp parallel for schedule(static) if (rows * columns > 1 << 14)
   for (int64_t column = 0; column < columns; column += block)
     for (int64_t row = 0; row < rows; row += block) {

@@ -160,8 +160,8 @@ TEST_CASE("a cycle with an infinite or undefined loss changes nothing but the co
           Cycle cycle(parameters(s.net));
           optimizer->step(s.run(cycle));
           const std::string weights = weight_bits(parameters(s.net)), state = state_bits(*optimizer);
-          Stage poisoned(where);
-          Numbers y = poisoned.batch.y.to_vector();
+          const Tensor good = s.batch.y;
+          Numbers y = good.to_vector();
           y[2 * at] = poison;
           s.batch.y = tensor_of({6, 2}, y, where);
           const StepReport report = optimizer->step(s.run(cycle));
@@ -172,32 +172,24 @@ TEST_CASE("a cycle with an infinite or undefined loss changes nothing but the co
           CHECK(state_bits(*optimizer) == state);
           CHECK(cycle.step() == Step{1});
           CHECK(cycle.index() == CycleIndex{2});
-          s.batch = poisoned.batch;  // and the next cycle knows nothing of it
+          s.batch.y = good;  // and the next cycle knows nothing of it
           CHECK(!optimizer->step(s.run(cycle)).skipped);
           CHECK(cycle.step() == Step{2});
         }
 }
 
-TEST_CASE("a finite loss with one infinite gradient is skipped as well") {
+TEST_CASE("a finite loss with an infinite sum of gradients is skipped as well") {
   Stage s;
   Sgd optimizer(parameters(s.net));
   Cycle cycle(parameters(s.net));
   const std::string weights = weight_bits(parameters(s.net));
-  const StepReport report = optimizer.step(cycle.run(s.batch, {.samples = 2}, [&](const Rows& r) {
-    const bool first = r.indices[0] == 0;
-    return Loss(scale(s.loss(r, true).sum(), first ? 1e30 : 1) * tensor_of({1}, {first ? 0.0 : 1.0}, single) +
-                    (first ? scale(sum(s.net(r.x)), 1e38) * tensor_of({1}, {0}, single) : Var(tensor_of({1}, {0}, single))),
-                12);
-  }));
-  CHECK(!report.skipped);  // all of this is finite: factors of zero
-  CHECK(weight_bits(parameters(s.net)) != weights);
-  // f32 sums overflow where the loss, kept in f64, does not.
-  const std::string before = weight_bits(parameters(s.net));
-  const StepReport overflow = optimizer.step(cycle.run(s.batch, {.samples = 2}, [&](const Rows& r) {
-    return Loss(sum(scale(s.net(scale(r.x, 1e-3)), 3e38)), 12) ;
-  }));
-  CHECK(overflow.skipped);
-  CHECK(weight_bits(parameters(s.net)) == before);
+  // A bias gets 10³⁸ from each of six rows: more than f32 holds. Outputs are about 10⁻³.
+  ClosedCycle closed = cycle.run(s.batch, {.samples = 2}, [&](const Rows& r) {
+    return Loss(sum(scale(s.net(scale(r.x, 1e-3)), 1e38)), 2);
+  });
+  CHECK(std::isfinite(closed.mean_loss()));
+  CHECK(optimizer.step(std::move(closed)).skipped);
+  CHECK(weight_bits(parameters(s.net)) == weights);
 }
 
 TEST_CASE("a cycle in which nothing counts is skipped") {

@@ -172,6 +172,26 @@ TEST_CASE("frozen layers and dropout beside a cycle operation") {
   CHECK(relative_error(result(1), one) <= 1e-12);
 }
 
+TEST_CASE("a cycle operation on constants, and a loss of constants, need no gradient") {
+  const ResidualNet net;
+  const CycleNorm first;
+  const auto run = [&](int64_t size) {
+    *first.cycle = {};
+    net.forget();
+    Cycle cycle(parameters(net));
+    return sums_of(cycle.run(batch, {.samples = size}, [&](const Rows& micro) {
+      return mean_squared_error(net(gelu(first(scale(micro.x, 2)))), micro.y);
+    }));
+  };
+  CHECK(relative_error(run(13), run(48)) <= 1e-12);
+  const auto constant = [&](const Rows& micro) { return mean_squared_error(first(micro.x), micro.x); };
+  *first.cycle = {};
+  Cycle cycle(parameters(net));
+  const ClosedCycle closed = cycle.run(batch, {.samples = 13}, constant);
+  for (const auto& buffer : closed.buffers()) CHECK(!buffer->touched());
+  CHECK(closed.mean_loss() > 0);
+}
+
 TEST_CASE("recorded outside of a cycle, a cycle operation takes its batch for the whole") {
   const ResidualNet net;
   const Result one = run(net, batch, {rows});

@@ -1,0 +1,196 @@
+// Law 5: interrupting at any edge and resuming, also in another process, gives the same bits.
+#include <map>
+
+#include "support.h"
+
+namespace accrue::test {
+namespace {
+
+struct Stop : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// All that a program would put in its checkpoint.
+struct Checkpoint {
+  std::map<std::string, Numbers> tensors;
+  std::map<std::string, int64_t> integers;
+
+  template <class T>
+  void save(const std::string& of, T& part) {
+    Visitor visitor({.parameter =
+                         [&](const std::string& name, Parameter& p) {
+                           tensors[of + name] = p.master().to_vector();
+                         },
+                     .tensor = [&](const std::string& name,
+                                   Tensor& t) { tensors[of + name] = t.to_vector(); },
+                     .integer = [&](const std::string& name, int64_t& n) { integers[of + name] = n; }});
+    part.visit(visitor);
+  }
+  template <class T>
+  void load(const std::string& of, T& part) const {
+    const auto fill = [&](const std::string& name, Tensor to) {
+      const Numbers& numbers = tensors.at(of + name);
+      const Tensor from = Tensor::of<double>(to.shape(), numbers, Device::reference());
+      launch(Device::reference(), kernel::Copy{from.in(), to.out(), Write::set});
+    };
+    Visitor visitor({.parameter =
+                         [&](const std::string& name, Parameter& p) {
+                           fill(name, p.master());
+                           p.state()->changed();
+                         },
+                     .tensor = fill,
+                     .integer = [&](const std::string& name,
+                                    int64_t& n) { n = integers.at(of + name); }});
+    part.visit(visitor);
+  }
+};
+
+// A process: it has a model, an optimizer and a cycle, and knows its data.
+struct Process {
+  Gpt model;
+  TokenBatch batch;
+  AdamW optimizer;
+  Cycle cycle;
+
+  static GptConfig config() {
+    GptConfig config = tiny_gpt();
+    config.dropout = 0.2;
+    return config;
+  }
+  static Gpt made(Where where, uint64_t seed) {
+    Gpt model(config());
+    initialize(model, {where.device, where.dtype}, Seed{static_cast<int64_t>(seed)});
+    return model;
+  }
+  Process(Where where, const char* accumulator, int64_t weights_seed = 1, int64_t stop_at = -1)
+      : model(made(where, 1)),
+        batch(token_batch(config(), 7, where.device, 5, {6, 2, 5, 6, 0, 1, 6})),
+        optimizer(parameters(model), {.lr = 0.01, .clip = 1}),
+        cycle(parameters(model), {.accumulate = accumulators::parse(accumulator),
+                                  .at_edge = [stop_at](MicroStep done) {
+                                    if (done.value == stop_at) throw Stop("here");
+                                  }}) {
+    if (weights_seed == 1) return;  // else: whatever lay in memory before a checkpoint was loaded
+    for (const auto& one : parameters(model).list) {
+      launch(where.device, kernel::Fill{one->master.out(), 7});
+      one->changed();
+    }
+  }
+  ClosedCycle run() { return cycle.run(batch, {.samples = 2}, chunked_loss(model)); }
+  void step() { CHECK(!optimizer.step(run()).skipped); }
+
+  Checkpoint save() {
+    Checkpoint all;
+    all.save("model.", model), all.save("optimizer.", optimizer), all.save("cycle.", cycle);
+    return all;
+  }
+  void load(const Checkpoint& all) {
+    all.load("model.", model), all.load("optimizer.", optimizer), all.load("cycle.", cycle);
+  }
+  std::string bits() {
+    return weight_bits(parameters(model)) + state_bits(optimizer) + state_bits(cycle);
+  }
+};
+
+const Where wheres[]{{Device::cpu(), DType::f32}, {Device::cpu(), DType::bf16}, exact()};
+const char* const names[]{"f32", "kahan", "bf16", "kahan:*.bias,bf16:*.ln_1.*"};
+
+}  // namespace
+
+TEST_CASE("stopping at any edge and running on gives the same bits as never stopping") {
+  for (Where where : wheres)
+    for (const char* name : names) {
+      CAPTURE(text_of(where));
+      CAPTURE(name);
+      Process whole(where, name);
+      whole.step(), whole.step();
+      for (int64_t edge : {1, 2, 3, 4}) {
+        CAPTURE(edge);
+        Process stopped(where, name, 1, edge);
+        for (int step = 0; step < 2; ++step) {
+          CHECK_THROWS_AS((void)stopped.run(), Stop);
+          CHECK(stopped.cycle.micro_batches() == MicroStep{edge});
+          stopped.step();  // at_edge is not called again for what is done
+        }
+        CHECK(stopped.bits() == whole.bits());
+      }
+    }
+}
+
+TEST_CASE("a checkpoint from within a cycle, loaded into another process, gives the same bits") {
+  for (Where where : wheres)
+    for (const char* name : names) {
+      CAPTURE(text_of(where));
+      CAPTURE(name);
+      Process whole(where, name);
+      whole.step(), whole.step(), whole.step();
+      for (int64_t edge : {1, 3, 4}) {
+        CAPTURE(edge);
+        Checkpoint saved;
+        {
+          Process first(where, name, 1, edge);
+          CHECK_THROWS_AS((void)first.run(), Stop);
+          first.step();  // one whole cycle, then a part of the second
+          CHECK_THROWS_AS((void)first.run(), Stop);
+          saved = first.save();
+        }
+        Process second(where, name, /*weights_seed=*/2);
+        second.load(saved);
+        CHECK(second.cycle.micro_batches() == MicroStep{edge});
+        CHECK(second.cycle.step() == Step{1});
+        second.step(), second.step();
+        CHECK(second.bits() == whole.bits());
+      }
+    }
+}
+
+TEST_CASE("a checkpoint between cycles holds no sums, and gives the same bits") {
+  Process whole(wheres[0], "kahan"), first(wheres[0], "kahan"), second(wheres[0], "kahan", 2);
+  whole.step(), whole.step();
+  first.step();
+  const Checkpoint saved = first.save();
+  for (const auto& [name, numbers] : saved.tensors) CHECK(!contains(name, "cycle."));
+  second.load(saved);
+  second.step();
+  CHECK(second.bits() == whole.bits());
+}
+
+TEST_CASE("a cycle that was under way forgets its own when it loads another's") {
+  Process whole(wheres[0], "f32"), other(wheres[0], "f32", 1, 3), idle(wheres[0], "f32");
+  const Checkpoint fresh = idle.save();
+  CHECK_THROWS_AS((void)other.run(), Stop);
+  other.load(fresh);
+  CHECK(other.cycle.micro_batches() == MicroStep{0});
+  CHECK_THROWS_AS((void)other.run(), Stop);
+  other.step();
+  whole.step();
+  CHECK(other.bits() == whole.bits());
+}
+
+TEST_CASE("forgetting a part of the state would show") {
+  for (const std::string part : {"cycle.totals", "optimizer.mean.transformer.wte.weight",
+                                 "cycle.transformer.wte.weight.sum", "cycle.transformer.wte.weight.carry"}) {
+    CAPTURE(part);
+    Process whole(wheres[0], "kahan"), first(wheres[0], "kahan", 1, 3), second(wheres[0], "kahan", 2);
+    whole.step(), whole.step();
+    CHECK_THROWS_AS((void)first.run(), Stop);
+    first.step();
+    CHECK_THROWS_AS((void)first.run(), Stop);
+    Checkpoint saved = first.save();
+    REQUIRE(saved.tensors.contains(part));
+    for (double& number : saved.tensors[part]) number += 0.25;
+    second.load(saved);
+    second.step();
+    CHECK(second.bits() != whole.bits());
+  }
+}
+
+TEST_CASE("a loaded cycle knows its batch again, and refuses another") {
+  Process first(wheres[0], "f32", 1, 2), second(wheres[0], "f32", 2);
+  CHECK_THROWS_AS((void)first.run(), Stop);
+  second.load(first.save());
+  second.batch.indices[0] += 1;
+  CHECK_THROWS_AS((void)second.run(), BadOrder);
+}
+
+}  // namespace accrue::test

@@ -58,7 +58,8 @@ Tensor ParameterState::working() {
 
 void ParameterState::changed(bool copy_fresh) {
   stale = !copy_fresh;
-  if (copy) copy.keep_packs().invalidate();
+  for (Tensor* tensor : {&master, &copy})
+    if (*tensor) tensor->keep_packs().invalidate();
 }
 
 bool matches(std::string_view name, std::string_view pattern) {

@@ -38,7 +38,7 @@ void OperationNode::pull(bool keep_saved) {
   backward(saved, dy, {edges.data(), from.size()});
   if (keep_saved) return;
   saved.clear();
-  for (Input& input : from) input.kept = Tensor();
+  for (Input& input : from) input.kept.reset();
 }
 
 }  // namespace accrue

@@ -15,6 +15,8 @@ namespace accrue {
 
 /// What backward needs of forward, and nothing else.
 using Saved = std::vector<Tensor>;
+/// The inputs of an operation: pointers, because handles cost a reference count each.
+using Values = std::span<const Tensor* const>;
 
 /// Anything a gradient can be deposited in: an operation's slot, a parameter's GradBuffer, a place
 /// that the caller gave.
@@ -31,7 +33,7 @@ struct Node {
   /// What operations read when their tape runs again.
   virtual Tensor input() const = 0;
 
-  int32_t index = -1;  // position on its tape; −1: a leaf
+  int32_t index = -1;          // position on its tape; −1: a leaf
   bool needs_gradient = true;  // false: made of constants alone, on a tape that runs later
 };
 
@@ -53,7 +55,8 @@ class Edge {
 
 struct Input {
   std::shared_ptr<Node> node;  // null: a constant
-  Tensor kept;  // only where the tape may run again and the node will not have the value
+  std::unique_ptr<const Tensor>
+      kept;  // only where the tape may run again and the node will not have the value
 };
 
 /// An operation on a tape. Its value lives in the Vars that hold it; the node keeps only what
@@ -61,7 +64,7 @@ struct Input {
 struct OperationNode : Node {
   virtual std::string_view name() const = 0;
   virtual std::span<Input> inputs() = 0;
-  virtual Tensor forward(Saved& saved, std::span<const Tensor> inputs) const = 0;
+  virtual Tensor forward(Saved& saved, Values inputs) const = 0;
   virtual void backward(const Saved& saved, const Tensor& dy,
                         std::span<const Edge> inputs) const = 0;
   /// Cycle operations need all micro-batches before any can go on.
@@ -99,8 +102,8 @@ struct NodeOf final : OperationNode {
   NodeOf(std::string_view name, Op&& operation) : title(name), op(std::move(operation)) {}
   std::string_view name() const override { return title; }
   std::span<Input> inputs() override { return from; }
-  Tensor forward(Saved& saved, std::span<const Tensor> in) const override {
-    return [&]<size_t... I>(std::index_sequence<I...>) { return op.forward(saved, in[I]...); }
+  Tensor forward(Saved& saved, Values in) const override {
+    return [&]<size_t... I>(std::index_sequence<I...>) { return op.forward(saved, *in[I]...); }
     (std::make_index_sequence<N>());
   }
   void backward(const Saved& saved, const Tensor& dy, std::span<const Edge> in) const override {

@@ -69,63 +69,76 @@ struct ScaleOp {
   }
 };
 
-Tensor rows(const Tensor& x) { return x.reshape({-1, x.shape()[-1]}); }
-
-Out rows(Out x) {
+// A contiguous tensor as a matrix of its last dimension's rows.
+template <class View>
+View rows(View x) {
   x.shape = {x.shape.elements() / x.shape[-1], x.shape[-1]};
-  x.strides = contiguous_strides(x.shape);
+  x.strides = {x.shape[1], 1};
   return x;
 }
 
-Tensor multiply(const char* name, const Tensor& x, const Tensor& w, const In& bias) {
-  require(x.shape().rank >= 1 && w.shape().rank == 2 && x.shape()[-1] == w.shape()[0], "[", name,
-          "] expected x […, K] and w [K, N], got ", x.shape(), " and ", w.shape(),
-          name == std::string_view("matmul_transposed") ? " (transposed)" : "");
-  require_one_dtype(name, x, w);
-  require(!bias || (bias.shape.rank == 1 && bias.shape[0] == w.shape()[1]), "[", name,
-          "] expected a bias of shape [", w.shape()[1], "], got ", bias.shape);
+In transposed(In x) {
+  std::swap(x.shape[0], x.shape[1]);
+  std::swap(x.strides[0], x.strides[1]);
+  return x;
+}
+
+Tensor multiply(const char* name, const Tensor& x, const Tensor& weight, bool transpose,
+                const In& bias) {
+  const In w = transpose ? transposed(weight.in()) : weight.in();
+  require(x.shape().rank >= 1 && w.shape.rank == 2 && x.shape()[-1] == w.shape[0], "[", name,
+          "] expected x […, K] and w [K, N], got ", x.shape(), " and ", w.shape,
+          transpose ? " (transposed)" : "");
+  require(x.dtype() == w.dtype, "[", name, "] expected one dtype, got ", x.dtype(), " and ",
+          w.dtype);
+  require(x.is_contiguous(), "[", name, "] expected a contiguous x, got strides ", x.strides());
+  require(!bias || (bias.shape.rank == 1 && bias.shape[0] == w.shape[1]), "[", name,
+          "] expected a bias of shape [", w.shape[1], "], got ", bias.shape);
   Shape shape = x.shape();
-  shape[-1] = w.shape()[1];
+  shape[-1] = w.shape[1];
   Tensor y(shape, x.dtype(), x.device());
-  launch(x.device(), Matmul{rows(x).in(), w.in(), rows(y.out()), Write::set, bias});
+  launch(x.device(), Matmul{rows(x.in()), w, rows(y.out()), Write::set, bias});
   return y;
 }
 
 // dx = dy·wᵀ, dw = xᵀ·dy; a transposed weight's gradient is the transposed dyᵀ·x.
 void multiply_backward(const Tensor& x, const Tensor& w, const Tensor& dy, Edge dx, Edge dw,
-                       bool transposed) {
+                       bool transpose) {
+  const In rows_dy = rows(dy.in()), rows_x = rows(x.in());
   if (dx) {
     const Deposit d = dx.place();
-    launch(dy.device(), Matmul{rows(dy).in(), w.transpose(0, 1).in(), rows(d.into), d.write});
+    const In back = transpose ? w.in() : transposed(w.in());
+    launch(dy.device(), Matmul{rows_dy, back, rows(d.into), d.write});
   }
   if (dw) {
-    const Tensor a = transposed ? rows(dy) : rows(x), b = transposed ? rows(x) : rows(dy);
     const Deposit d = dw.place();
-    launch(dy.device(), Matmul{a.transpose(0, 1).in(), b.in(), d.into, d.write});
+    launch(dy.device(), Matmul{transposed(transpose ? rows_dy : rows_x),
+                               transpose ? rows_x : rows_dy, d.into, d.write});
   }
 }
 
 struct LinearOp {
   Tensor forward(Saved& saved, const Tensor& x, const Tensor& w, const Tensor& b) const {
     saved = {x, w};
-    return multiply("linear", x, w, b.in());
+    return multiply("linear", x, w, false, b.in());
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dw, Edge db) const {
     multiply_backward(saved[0], saved[1], dy, dx, dw, false);
-    if (db) pass_broadcast(db, rows(dy), {dy.shape()[-1]});
+    if (db) {
+      const Deposit d = db.place();
+      launch(dy.device(), SumTo{rows(dy.in()), d.into, d.write});
+    }
   }
 };
 
 struct MatmulOp {
-  bool transposed;
+  bool transpose;
   Tensor forward(Saved& saved, const Tensor& x, const Tensor& w) const {
     saved = {x, w};
-    return transposed ? multiply("matmul_transposed", x, w.transpose(0, 1), {})
-                      : multiply("matmul", x, w, {});
+    return multiply(transpose ? "matmul_transposed" : "matmul", x, w, transpose, {});
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dw) const {
-    const Tensor w = transposed ? saved[1].transpose(0, 1) : saved[1];
-    multiply_backward(saved[0], w, dy, dx, dw, transposed);
+    multiply_backward(saved[0], saved[1], dy, dx, dw, transpose);
   }
 };
 

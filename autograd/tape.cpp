@@ -27,25 +27,23 @@ void Tape::release() {
   for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
     for (Input& input : (*node)->inputs()) input = {};
     (*node)->saved.clear();
-    (*node)->slot = (*node)->value = Tensor();
+    if ((*node)->slot) (*node)->slot = Tensor();
+    if ((*node)->value) (*node)->value = Tensor();
     (*node)->tape = nullptr;
   }
   nodes_.clear();
   intervals_.clear();
 }
 
-Var record(std::shared_ptr<OperationNode> node, std::span<const Var> inputs) {
+Var record(std::shared_ptr<OperationNode> node, std::span<const Var* const> inputs) {
   if (Tape* tape = Tape::current()) return tape->append(std::move(node), inputs);
-  std::array<Tensor, max_inputs> values;
-  for (size_t i = 0; i < inputs.size(); ++i) values[i] = inputs[i].value();
+  std::array<const Tensor*, max_inputs> values;
+  for (size_t i = 0; i < inputs.size(); ++i) values[i] = &inputs[i]->value();
   Saved unused;
   return Var(node->forward(unused, {values.data(), inputs.size()}));
 }
 
-Tensor Tape::forward(OperationNode& node, std::span<const Var> inputs) {
-  std::array<Tensor, max_inputs> values;
-  for (size_t i = 0; i < inputs.size(); ++i) values[i] = inputs[i].value();
-  const std::span<const Tensor> in(values.data(), inputs.size());
+Tensor Tape::forward(OperationNode& node, Values in) {
   Saved forgotten;
   if (run_ == Run::later) {
     const ModeScope shapes(Mode::shapes);
@@ -56,31 +54,34 @@ Tensor Tape::forward(OperationNode& node, std::span<const Var> inputs) {
       throw NeedsClosure(text("[", node.name(),
                               "] expected the whole cycle before it can go on; use "
                               "Cycle::run with a closure instead of begin and backward"));
-    node.gather(in[0]);  // recorded outside of a cycle: this batch is the whole
+    node.gather(*in[0]);  // recorded outside of a cycle: this batch is the whole
   }
   return node.forward(in_interval_ ? forgotten : node.saved, in);
 }
 
-Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var> inputs) {
+Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var* const> inputs) {
   const bool again = run_ == Run::later || in_interval_;
   bool needed = false;
-  for (const Var& input : inputs) {
+  std::array<const Tensor*, max_inputs> values;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Var& input = *inputs[i];
+    values[i] = &input.value();
     if (!input.node()) continue;
-    needed = needed || input.node()->needs_gradient;
+    needed = true;
     if (input.node()->index >= 0)
       require_order(
           static_cast<OperationNode*>(input.node().get())->tape == this, "[", node->name(),
           "] expected inputs recorded in this scope, got one of another scope or one that "
           "has ended; try detach()");
   }
-  const Tensor value = forward(*node, inputs);
-  if (!needed && run_ == Run::at_once) return Var(value);  // a constant of constants
+  Tensor value = forward(*node, {values.data(), inputs.size()});
+  if (!needed && run_ == Run::at_once) return Var(std::move(value));  // a constant of constants
 
   const auto index = static_cast<int32_t>(nodes_.size());
   const int32_t interval_first = in_interval_ ? intervals_.back().first : 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     Input& input = node->inputs()[i];
-    input.node = inputs[i].node();
+    input.node = inputs[i]->node();
     const int32_t from = input.node ? input.node->index : -1;
     if (from >= 0)
       static_cast<OperationNode*>(input.node.get())->last_use = index;
@@ -88,7 +89,7 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var> input
       input.node->expect();
     // When this runs again, operations of the same interval and parameters will have their values.
     if (again && (!input.node || (from >= 0 && from < interval_first)))
-      input.kept = inputs[i].value();
+      input.kept = std::make_unique<const Tensor>(*values[i]);
   }
   node->index = index;
   node->needs_gradient = needed;
@@ -97,7 +98,7 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var> input
   node->dtype = value.dtype();
   node->device = value.device();
   nodes_.push_back(node);
-  return Var(value, std::move(node));
+  return Var(std::move(value), std::move(node));
 }
 
 void Tape::pull(int32_t first, int32_t last, Graph graph) {

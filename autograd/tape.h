@@ -42,7 +42,7 @@ class Tape {
   void backward(const Var& out, const Tensor& cotangent, Graph graph = Graph::release);
 
   // What record() does.
-  Var append(std::shared_ptr<OperationNode> node, std::span<const Var> inputs);
+  Var append(std::shared_ptr<OperationNode> node, std::span<const Var* const> inputs);
   bool has_buffers() const { return static_cast<bool>(buffers_); }
   GradBuffer& buffer(ParameterState& parameter) const { return buffers_(parameter); }
 
@@ -70,7 +70,7 @@ class Tape {
   struct Interval {
     int32_t first, last;
   };
-  Tensor forward(OperationNode& node, std::span<const Var> inputs);
+  Tensor forward(OperationNode& node, Values inputs);
 
   Run run_;
   std::vector<int64_t> sample_indices_;

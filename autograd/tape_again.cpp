@@ -7,15 +7,18 @@ namespace accrue {
 
 void Tape::run(int32_t first, int32_t last, Keep keep) {
   std::array<Tensor, max_inputs> values;
+  std::array<const Tensor*, max_inputs> pointers;
   for (int32_t i = first; i < last; ++i) {
     OperationNode& node = *nodes_[i];
     const auto inputs = node.inputs();
-    for (size_t k = 0; k < inputs.size(); ++k)
-      values[k] = inputs[k].kept ? inputs[k].kept : inputs[k].node->input();
+    for (size_t k = 0; k < inputs.size(); ++k) {
+      values[k] = inputs[k].kept ? *inputs[k].kept : inputs[k].node->input();
+      pointers[k] = &values[k];
+    }
     Saved forgotten;
     node.saved.clear();
-    node.value =
-        node.forward(keep == Keep::saved ? node.saved : forgotten, {values.data(), inputs.size()});
+    node.value = node.forward(keep == Keep::saved ? node.saved : forgotten,
+                              {pointers.data(), inputs.size()});
     for (size_t k = 0; k < inputs.size(); ++k) {
       values[k] = Tensor();
       if (!inputs[k].node || inputs[k].node->index < 0) continue;

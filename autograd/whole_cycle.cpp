@@ -29,7 +29,7 @@ void gather(const std::vector<Recorded>& all, size_t segment) {
     one.tape->run(one.cut[segment], one.cut[segment + 1], Tape::Keep::crossing);
     OperationNode& node = one.gatherer(segment + 1);
     const Input& x = node.inputs()[0];
-    node.gather(x.kept ? x.kept : x.node->input());
+    node.gather(x.kept ? *x.kept : x.node->input());
   }
 }
 

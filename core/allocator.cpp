@@ -13,6 +13,7 @@
 namespace accrue {
 namespace {
 
+constexpr size_t small_cache = size_t{16} << 20;
 constexpr size_t huge_page = size_t{2} << 20;
 
 // Sizes close to each other share cached blocks: eight classes per power of two, at least 64 bytes
@@ -28,7 +29,7 @@ SizeClass class_of(size_t bytes) {
 }
 
 void* get_host(size_t bytes) {
-  const size_t alignment = bytes >= 2 * huge_page ? huge_page : 64;
+  const size_t alignment = bytes >= huge_page ? huge_page : 64;
   void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
 #ifdef __linux__
   // Fewer page table walks in large matrices; a refusal costs nothing.
@@ -93,7 +94,8 @@ void Allocator::release(void* block, size_t bytes, Tag tag, bool dry) noexcept {
   const auto [index, size] = class_of(bytes);
   // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its
   // peak.
-  if (!caching_ || cached_bytes_ + size > static_cast<size_t>(ledgers_[0].peak_total)) {
+  const auto limit = std::max(small_cache, static_cast<size_t>(ledgers_[0].peak_total));
+  if (!caching_ || cached_bytes_ + size > limit) {
     source_.give_back(block, size);
     return;
   }

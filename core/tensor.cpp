@@ -93,6 +93,10 @@ Tensor Tensor::slice(int dimension, int64_t first, int64_t count) const {
 Tensor Tensor::reshape(Shape shape) const {
   int64_t known = 1;
   int open = -1;
+  for (int64_t size : shape)
+    require(size >= 0 || (size == -1 && open++ == -1),
+            "[reshape] expected sizes of at least 0 and at most one of −1, got ", shape);
+  open = -1;
   for (int i = 0; i < shape.rank; ++i) {
     if (shape[i] == -1 && open < 0)
       open = i;
@@ -111,6 +115,8 @@ Tensor Tensor::reshape(Shape shape) const {
 }
 
 Tensor Tensor::transpose(int a, int b) const {
+  require(a >= 0 && b >= 0 && a < shape_.rank && b < shape_.rank,
+          "[transpose] expected dimensions of ", shape_, ", got ", a, " and ", b);
   Tensor view = *this;
   std::swap(view.shape_[a], view.shape_[b]);
   std::swap(view.strides_[a], view.strides_[b]);
@@ -118,8 +124,9 @@ Tensor Tensor::transpose(int a, int b) const {
 }
 
 Tensor Tensor::squeeze(int dimension) const {
-  require(shape_[dimension] == 1, "[squeeze] expected size 1 in dimension ", dimension, ", got ",
-          shape_);
+  if (dimension < 0) dimension += shape_.rank;
+  require(dimension >= 0 && dimension < shape_.rank && shape_[dimension] == 1,
+          "[squeeze] expected size 1 in dimension ", dimension, ", got ", shape_);
   Tensor view = *this;
   for (int i = dimension; i + 1 < shape_.rank; ++i) {
     view.shape_[i] = shape_[i + 1];

@@ -49,8 +49,8 @@ struct Points {
 void run() {
   const Device device = Device::reference();
   const std::vector<float> x{1, 1, 3, 0, 2, 1, 3, 1}, t{4, 15, 5, 10};
-  const Points batch{Tensor::of<float>({4, 2}, x, device), Tensor::of<float>({4, 1}, t, device),
-                     {0, 1, 2, 3}};
+  const Points batch{
+      Tensor::of<float>({4, 2}, x, device), Tensor::of<float>({4, 1}, t, device), {0, 1, 2, 3}};
   Line model;
   initialize(model, {device}, Seed{1});
   Sgd optimizer(parameters(model), {.lr = 0.5});
@@ -90,7 +90,9 @@ void run() {
                                              {"count", count},
                                              {"steps", report.step.value},
                                              {"w", model.w.master().to_vector()},
-                                             {"b", model.b.master().to_vector()}}.dump().c_str());
+                                             {"b", model.b.master().to_vector()}}
+                          .dump()
+                          .c_str());
 }
 
 }  // namespace

@@ -77,7 +77,8 @@ inline double norm(const Numbers& numbers) {
   return std::sqrt(std::inner_product(numbers.begin(), numbers.end(), numbers.begin(), 0.0));
 }
 
-/// ‖a − b‖ / ‖b‖: rounding errors of single elements that cancel do not count against their own size.
+/// ‖a − b‖ / ‖b‖: rounding errors of single elements that cancel do not count against their own
+/// size.
 inline double relative_error(const Numbers& a, const Numbers& b) {
   REQUIRE(a.size() == b.size());
   Numbers difference(a.size());
@@ -163,7 +164,8 @@ inline auto chunked_loss(const Gpt& model) {
 
 /// Micro-batches of the given sizes, which need not be equal, through the form by hand.
 template <class B, class F>
-ClosedCycle run_by_hand(Cycle& cycle, const B& batch, const std::vector<int64_t>& sizes, const F& loss) {
+ClosedCycle run_by_hand(Cycle& cycle, const B& batch, const std::vector<int64_t>& sizes,
+                        const F& loss) {
   int64_t first = 0;
   for (int64_t size : sizes) {
     const B micro = batch.slice(first, size);
@@ -187,7 +189,8 @@ struct Rows {
 };
 
 inline Rows random_rows(int64_t count, int64_t in, int64_t out, Where where, uint64_t seed) {
-  Rows rows{random_tensor({count, in}, where, seed), random_tensor({count, out}, where, seed + 1), {}};
+  Rows rows{
+      random_tensor({count, in}, where, seed), random_tensor({count, out}, where, seed + 1), {}};
   rows.indices.resize(count);
   std::iota(rows.indices.begin(), rows.indices.end(), int64_t{0});
   return rows;

@@ -4,34 +4,33 @@
 namespace accrue {
 
 Device Device::reference() {
-  static const Backend backend{
-      "reference", &host_allocator(), is_floating,
-      Kernels{
-          {nullptr, accrue::reference::matmul},
-          {nullptr, accrue::reference::copy},
-          {nullptr, accrue::reference::sum_to},
-          {nullptr, accrue::reference::fill},
-          {nullptr, accrue::reference::binary},
-          {nullptr, accrue::reference::unary},
-          {nullptr, accrue::reference::unary_backward},
-          {nullptr, accrue::reference::scale},
-          {nullptr, accrue::reference::norm},
-          {nullptr, accrue::reference::norm_backward},
-          {nullptr, accrue::reference::dropout},
-          {nullptr, accrue::reference::attention},
-          {nullptr, accrue::reference::attention_backward},
-          {nullptr, accrue::reference::rope},
-          {nullptr, accrue::reference::embedding},
-          {nullptr, accrue::reference::embedding_backward},
-          {nullptr, accrue::reference::cross_entropy},
-          {nullptr, accrue::reference::cross_entropy_backward},
-          {nullptr, accrue::reference::count_targets},
-          {nullptr, accrue::reference::squared_error},
-          {nullptr, accrue::reference::squared_error_backward},
-          {nullptr, accrue::reference::squared_sum},
-          {nullptr, accrue::reference::sgd},
-          {nullptr, accrue::reference::adam},
-      }};
+  static const Backend backend{"reference", &host_allocator(), is_floating,
+                               Kernels{
+                                   {nullptr, accrue::reference::matmul},
+                                   {nullptr, accrue::reference::copy},
+                                   {nullptr, accrue::reference::sum_to},
+                                   {nullptr, accrue::reference::fill},
+                                   {nullptr, accrue::reference::binary},
+                                   {nullptr, accrue::reference::unary},
+                                   {nullptr, accrue::reference::unary_backward},
+                                   {nullptr, accrue::reference::scale},
+                                   {nullptr, accrue::reference::norm},
+                                   {nullptr, accrue::reference::norm_backward},
+                                   {nullptr, accrue::reference::dropout},
+                                   {nullptr, accrue::reference::attention},
+                                   {nullptr, accrue::reference::attention_backward},
+                                   {nullptr, accrue::reference::rope},
+                                   {nullptr, accrue::reference::embedding},
+                                   {nullptr, accrue::reference::embedding_backward},
+                                   {nullptr, accrue::reference::cross_entropy},
+                                   {nullptr, accrue::reference::cross_entropy_backward},
+                                   {nullptr, accrue::reference::count_targets},
+                                   {nullptr, accrue::reference::squared_error},
+                                   {nullptr, accrue::reference::squared_error_backward},
+                                   {nullptr, accrue::reference::squared_sum},
+                                   {nullptr, accrue::reference::sgd},
+                                   {nullptr, accrue::reference::adam},
+                               }};
   return {&backend};
 }
 

@@ -23,8 +23,8 @@ void sgd(const kernel::Sgd& args, void*) {
       const double g = (item.sum ? sum[e] * args.scale : 0) + args.weight_decay * w;
       const double u = (item.velocity ? args.momentum * velocity[e] : 0) + g;
       if (item.velocity) Writer(item.velocity, Write::set).write(e, u);
-      write_weight(
-          item.weight, item.copy, e, w - args.lr * (args.nesterov ? g + args.momentum * u : u));
+      write_weight(item.weight, item.copy, e,
+                   w - args.lr * (args.nesterov ? g + args.momentum * u : u));
     }
   }
 }

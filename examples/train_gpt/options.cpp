@@ -22,7 +22,8 @@ struct Words {
 void add_model_flags(CLI::App& app, Options& o, Words& words) {
   GptConfig& m = o.model;
   app.add_option("--layers", m.layers, "Blocks")->capture_default_str();
-  app.add_option("--heads", m.heads, "Attention heads; they divide the width")->capture_default_str();
+  app.add_option("--heads", m.heads, "Attention heads; they divide the width")
+      ->capture_default_str();
   app.add_option("--width", m.width, "Width of the residual stream")->capture_default_str();
   app.add_option("--context", m.context, "Tokens of a sequence")->capture_default_str();
   app.add_option("--dropout", m.dropout, "Probability, in [0, 1)")->capture_default_str();
@@ -40,7 +41,8 @@ void add_model_flags(CLI::App& app, Options& o, Words& words) {
 
 void add_training_flags(CLI::App& app, Options& o, Words& words) {
   app.add_option("--micro-batch", o.micro_batch, "Sequences at a time")->capture_default_str();
-  app.add_option("--effective-batch", o.effective_batch, "Sequences of a step; need not be a multiple")
+  app.add_option("--effective-batch", o.effective_batch,
+                 "Sequences of a step; need not be a multiple")
       ->capture_default_str();
   app.add_option("--steps", o.steps)->capture_default_str();
   app.add_option("--lr", o.lr, "Peak of the learning rate")->capture_default_str();
@@ -66,12 +68,16 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
       ->capture_default_str();
   app.add_option("--eval-batches", o.eval_batches, "Micro-batches of a validation; 0: all windows")
       ->capture_default_str();
-  auto* dry = app.add_flag("--dry-run", o.dry_run, "Print the bytes that a run needs; train nothing");
+  auto* dry =
+      app.add_flag("--dry-run", o.dry_run, "Print the bytes that a run needs; train nothing");
   app.add_option("--log", o.log, "JSON lines, one per step");
   auto* folder = app.add_option("--checkpoint", o.checkpoint, "Folder; the last two are kept");
-  app.add_option("--checkpoint-interval", words.checkpoint_interval, "Steps (default: eval-interval)")
+  app.add_option("--checkpoint-interval", words.checkpoint_interval,
+                 "Steps (default: eval-interval)")
       ->needs(folder);
-  app.add_flag("--resume", o.resume, "Go on from the newest checkpoint")->needs(folder)->excludes(dry);
+  app.add_flag("--resume", o.resume, "Go on from the newest checkpoint")
+      ->needs(folder)
+      ->excludes(dry);
   app.add_option("--sample", o.sample, "Tokens to write once trained")->capture_default_str();
   app.add_option("--temperature", o.temperature, "Of the sample")->capture_default_str();
   app.add_option("--top-k", o.top_k, "Of the sample; 0: all")->capture_default_str();
@@ -97,26 +103,38 @@ void apply(Options& o, const Words& words) {
 
 void check(const Options& o) {
   const auto at_least = [](const char* flag, auto value, auto least) {
-    require_usage(value >= least && std::isfinite(static_cast<double>(value)), flag, ": expected at least ",
-                  least, ", got ", value);
+    require_usage(value >= least && std::isfinite(static_cast<double>(value)), flag,
+                  ": expected at least ", least, ", got ", value);
   };
   for (const auto& [flag, value] : std::initializer_list<std::pair<const char*, int64_t>>{
-           {"--micro-batch", o.micro_batch}, {"--effective-batch", o.effective_batch},
-           {"--steps", o.steps}, {"--eval-interval", o.eval_interval},
-           {"--checkpoint-interval", o.checkpoint_interval}, {"--threads", o.threads}})
+           {"--micro-batch", o.micro_batch},
+           {"--effective-batch", o.effective_batch},
+           {"--steps", o.steps},
+           {"--eval-interval", o.eval_interval},
+           {"--checkpoint-interval", o.checkpoint_interval},
+           {"--threads", o.threads}})
     at_least(flag, value, 1);
-  for (const auto& [flag, value] : std::initializer_list<std::pair<const char*, double>>{
-           {"--lr", o.lr}, {"--min-lr", o.min_lr}, {"--warmup", o.warmup},
-           {"--weight-decay", o.weight_decay}, {"--beta1", o.beta1}, {"--beta2", o.beta2},
-           {"--clip", o.clip}, {"--eval-batches", o.eval_batches}, {"--sample", o.sample},
-           {"--temperature", o.temperature}, {"--top-k", o.top_k}})
+  for (const auto& [flag, value] :
+       std::initializer_list<std::pair<const char*, double>>{{"--lr", o.lr},
+                                                             {"--min-lr", o.min_lr},
+                                                             {"--warmup", o.warmup},
+                                                             {"--weight-decay", o.weight_decay},
+                                                             {"--beta1", o.beta1},
+                                                             {"--beta2", o.beta2},
+                                                             {"--clip", o.clip},
+                                                             {"--eval-batches", o.eval_batches},
+                                                             {"--sample", o.sample},
+                                                             {"--temperature", o.temperature},
+                                                             {"--top-k", o.top_k}})
     at_least(flag, value, 0);
   require_usage(o.beta1 < 1 && o.beta2 < 1, "--beta1, --beta2: expected less than 1, got ", o.beta1,
                 " and ", o.beta2);
-  require_usage(o.micro_batch <= o.effective_batch, "--micro-batch: expected at most the effective batch of ",
-                o.effective_batch, ", got ", o.micro_batch);
+  require_usage(o.micro_batch <= o.effective_batch,
+                "--micro-batch: expected at most the effective batch of ", o.effective_batch,
+                ", got ", o.micro_batch);
   require_usage(o.min_lr <= o.lr, "--min-lr: expected at most --lr ", o.lr, ", got ", o.min_lr);
-  require_usage(o.warmup <= o.steps, "--warmup: expected at most the ", o.steps, " steps, got ", o.warmup);
+  require_usage(o.warmup <= o.steps, "--warmup: expected at most the ", o.steps, " steps, got ",
+                o.warmup);
   require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
   require_usage(o.device.backend->supports(o.dtype), "--dtype: expected one that the device has");
 }

@@ -70,14 +70,14 @@ Loss Training::loss(const TokenBatch& batch) const {
 
 StepReport Training::step() {
   const TokenBatch batch = loader.next();
-  const StepReport report = accrue::step(
-      cycle.run(batch, {.samples = options.micro_batch},
-                [this](const TokenBatch& micro) { return loss(micro); }),
-      matrices, vectors);
+  const StepReport report =
+      accrue::step(cycle.run(batch, {.samples = options.micro_batch},
+                             [this](const TokenBatch& micro) { return loss(micro); }),
+                   matrices, vectors);
   if (report.skipped)
-    throw Failure(text("[train_gpt] expected a finite loss and gradient in step ", report.step.value + 1,
-                       ", got ", report.mean_loss, " and ", report.gradient_norm,
-                       "; nothing was changed; try a smaller --lr",
+    throw Failure(text("[train_gpt] expected a finite loss and gradient in step ",
+                       report.step.value + 1, ", got ", report.mean_loss, " and ",
+                       report.gradient_norm, "; nothing was changed; try a smaller --lr",
                        options.checkpoint.empty() ? "" : " and --resume from the last checkpoint"));
   return report;
 }
@@ -90,8 +90,9 @@ double Training::validate() {
   double sum = 0, count = 0;
   for (int64_t i = 0; i < wanted; ++i) {
     const int64_t first = i * batches / wanted * options.micro_batch;
-    const Loss part = loss(window_batch(data.validation, first, std::min(options.micro_batch, all - first),
-                                        context, options.device));
+    const Loss part =
+        loss(window_batch(data.validation, first, std::min(options.micro_batch, all - first),
+                          context, options.device));
     sum += part.sum().value().item();
     count += part.count().item();
   }
@@ -103,7 +104,8 @@ double Training::validate() {
 void Training::resume() {
   require(checkpoint.load(), "[resume] expected a checkpoint in '", options.checkpoint,
           "', got none; try to start without --resume");
-  require(tokenizer == data.tokenizer.save(), "[resume] expected the characters that the checkpoint was "
+  require(tokenizer == data.tokenizer.save(),
+          "[resume] expected the characters that the checkpoint was "
           "trained on, got others; try the same --data and --tokenizer");
   const std::string ours = identity_of(options, data.train.size());
   require(identity == ours, "[resume] expected the run that the checkpoint was made by, ", identity,
@@ -112,9 +114,9 @@ void Training::resume() {
 
 std::string Training::sample_text() const {
   const int32_t newline = std::max(data.tokenizer.find('\n'), 0);
-  std::vector<int32_t> ids = accrue::sample(
-      model, {newline}, options.sample,
-      {.temperature = options.temperature, .top_k = options.top_k}, options.seed);
+  std::vector<int32_t> ids =
+      accrue::sample(model, {newline}, options.sample,
+                     {.temperature = options.temperature, .top_k = options.top_k}, options.seed);
   return data.tokenizer.decode(std::span(ids).subspan(1));
 }
 

@@ -24,8 +24,8 @@ struct Training {
   StepReport step();
   /// Mean loss over the validation windows, or over `--eval-batches` of them, evenly spread.
   double validate();
-  /// Goes on where the newest checkpoint stopped. Throws BadArgument if there is none or if it is of
-  /// another run.
+  /// Goes on where the newest checkpoint stopped. Throws BadArgument if there is none or if it is
+  /// of another run.
   void resume();
   void save() { checkpoint.save(cycle.step()); }
   std::string sample_text() const;

@@ -68,14 +68,22 @@ struct Call {
 
 std::vector<Call> calls() {
   return {
-      {"begin", {"idle", "edge"}, [](Stage& s) { MicroScope one = s.cycle->begin(s.batch.slice(2, 2)); }},
+      {"begin",
+       {"idle", "edge"},
+       [](Stage& s) { MicroScope one = s.cycle->begin(s.batch.slice(2, 2)); }},
       {"split", {"idle", "edge"}, [](Stage& s) { (void)s.cycle->split(s.batch, {.samples = 2}); }},
-      {"run", {"idle", "edge"}, [](Stage& s) { (void)s.cycle->run(s.batch, {.samples = 2}, s.closure()); }},
+      {"run",
+       {"idle", "edge"},
+       [](Stage& s) { (void)s.cycle->run(s.batch, {.samples = 2}, s.closure()); }},
       {"close", {"edge"}, [](Stage& s) { (void)s.cycle->close(); }},
       {"visit", {"idle", "edge"}, [](Stage& s) { (void)state_bits(*s.cycle); }},
       {"discard", {"idle", "edge", "inside", "broken"}, [](Stage& s) { s.cycle->discard(); }},
-      {"step()", {"idle", "edge", "inside", "broken", "closed"}, [](Stage& s) { (void)s.cycle->step(); }},
-      {"index()", {"idle", "edge", "inside", "broken", "closed"}, [](Stage& s) { (void)s.cycle->index(); }},
+      {"step()",
+       {"idle", "edge", "inside", "broken", "closed"},
+       [](Stage& s) { (void)s.cycle->step(); }},
+      {"index()",
+       {"idle", "edge", "inside", "broken", "closed"},
+       [](Stage& s) { (void)s.cycle->index(); }},
   };
 }
 
@@ -116,8 +124,10 @@ TEST_CASE("after any state a discarded cycle starts anew, as if nothing had been
   for (const std::string phase : phases) {
     CAPTURE(phase);
     const auto stage = at(phase);
-    if (phase == "closed") stage->closed.reset();  // dropped: discarded
-    else stage->cycle->discard();
+    if (phase == "closed")
+      stage->closed.reset();  // dropped: discarded
+    else
+      stage->cycle->discard();
     stage->scope.reset();
     const ClosedCycle closed = stage->cycle->run(stage->batch, {.samples = 2}, stage->closure());
     CHECK(sums_of(closed) == sums_of(expected));
@@ -179,9 +189,9 @@ TEST_CASE("an exception in the closure leaves the cycle at an edge, from which r
 TEST_CASE("a cycle under way refuses another batch") {
   const auto stage = at("edge");
   const Rows other = stage->batch.slice(1, 5);
-  CHECK(contains(message_of<BadOrder>([&] {
-          (void)stage->cycle->run(other, {.samples = 2}, stage->closure());
-        }), "discard()"));
+  CHECK(contains(message_of<BadOrder>(
+                     [&] { (void)stage->cycle->run(other, {.samples = 2}, stage->closure()); }),
+                 "discard()"));
 }
 
 TEST_CASE("an exception in backward breaks the cycle until it is discarded") {
@@ -249,7 +259,8 @@ TEST_CASE("empty batches and micro-batches of no samples are refused") {
   Stage s;
   CHECK_THROWS_AS((void)s.cycle->run(s.batch, {.samples = 0}, s.closure()), BadArgument);
   CHECK_THROWS_AS((void)s.cycle->split(s.batch, {.samples = -1}), BadArgument);
-  CHECK_THROWS_AS((void)s.cycle->run(s.batch.slice(0, 0), {.samples = 1}, s.closure()), BadArgument);
+  CHECK_THROWS_AS((void)s.cycle->run(s.batch.slice(0, 0), {.samples = 1}, s.closure()),
+                  BadArgument);
   CHECK_THROWS_AS(s.cycle->begin(s.batch.slice(0, 0)), BadArgument);
   CHECK_NOTHROW((void)s.cycle->run(s.batch, {.samples = 99}, s.closure()));
 }

@@ -6,7 +6,8 @@ namespace {
 
 using Life = GradBuffer::Life;
 
-std::shared_ptr<ParameterState> parameter(const Shape& shape, Where where = {Device::cpu(), DType::f32}) {
+std::shared_ptr<ParameterState> parameter(const Shape& shape,
+                                          Where where = {Device::cpu(), DType::f32}) {
   struct One {
     Parameter weight;
     void visit(Visitor& part) { part("weight", weight); }
@@ -90,14 +91,16 @@ TEST_CASE("every transition of a GradBuffer is legal, or BadOrder that names the
           if (*to == Life::empty) CHECK(!buffer.touched());
         } else {
           const std::string message = message_of<BadOrder>([&] { transition.call(buffer); });
-          CHECK_MESSAGE((contains(message, "weight") && contains(message, "step or discard")), message);
+          CHECK_MESSAGE((contains(message, "weight") && contains(message, "step or discard")),
+                        message);
           CHECK(buffer.life() == from);
         }
       }
 }
 
 TEST_CASE("the first deposit of a cycle sets, whatever lay there; later ones add") {
-  for (const auto& accumulator : {accumulators::f32(), accumulators::bf16(), accumulators::kahan()}) {
+  for (const auto& accumulator :
+       {accumulators::f32(), accumulators::bf16(), accumulators::kahan()}) {
     CAPTURE(accumulator->name());
     GradBuffer buffer(parameter({2}), accumulator);
     Tensor& sum = buffer.state("sum");
@@ -123,7 +126,8 @@ TEST_CASE("a buffer that nothing was deposited in is absent at close") {
   CHECK(!buffer.sum());
 }
 
-TEST_CASE("a folded buffer folds after the last use, once, and keeps one micro-gradient at a time") {
+TEST_CASE(
+    "a folded buffer folds after the last use, once, and keeps one micro-gradient at a time") {
   const auto counting = std::make_shared<Counting>();
   GradBuffer buffer(parameter({64}), counting);
   const auto gradients = [] {
@@ -195,12 +199,14 @@ TEST_CASE("every accumulator stays within the bound that it declares") {
         CAPTURE(accumulator->name());
         CAPTURE(k);
         // Numbers that the micro-gradient's dtype holds, so that only the sum can be off.
-        Numbers gradients = tensor_of({k}, random_numbers(k, seed), {Device::cpu(), DType::f32}).to_vector();
+        Numbers gradients =
+            tensor_of({k}, random_numbers(k, seed), {Device::cpu(), DType::f32}).to_vector();
         if (seed == 3)
           for (double& one : gradients) one = std::abs(one);  // the worst case: one sign
         double total = 0, sum = 0;
         for (double one : gradients) sum += one, total += std::abs(one);
-        CHECK(std::abs(sum_of(accumulator, gradients) - sum) <= accumulator->error_bound(k) * total);
+        CHECK(std::abs(sum_of(accumulator, gradients) - sum) <=
+              accumulator->error_bound(k) * total);
       }
 }
 
@@ -227,7 +233,8 @@ TEST_CASE("accumulators are chosen by pattern, the first match wins, f32 where n
       return mean_squared_error(model.down(model.up(micro.x)), micro.y);
     });
     std::string all;
-    for (const auto& buffer : closed.buffers()) all += std::string(buffer->accumulator().name()) + ' ';
+    for (const auto& buffer : closed.buffers())
+      all += std::string(buffer->accumulator().name()) + ' ';
     return all;
   };
   CHECK(names({}) == "f32 f32 f32 f32 ");
@@ -241,8 +248,9 @@ TEST_CASE("an accumulator's name that does not exist is refused, with those that
   for (const char* choice : {"f16", "kahan,f16:*", "kahan,,f32", ":*", "Kahan"}) {
     CAPTURE(choice);
     const std::string message = message_of<BadArgument>([&] { accumulators::parse(choice); });
-    CHECK_MESSAGE((contains(message, "f32") && contains(message, "bf16") && contains(message, "kahan")),
-                  message);
+    CHECK_MESSAGE(
+        (contains(message, "f32") && contains(message, "bf16") && contains(message, "kahan")),
+        message);
   }
 }
 

@@ -59,16 +59,19 @@ TEST_CASE("losses over one and the same count on the device add up; over equal o
 TEST_CASE("the mean loss of a cycle is the sum of sums over the sum of counts") {
   Stage s;
   Cycle cycle(parameters(s.net));
-  const ClosedCycle closed = run_by_hand(cycle, s.batch, {1, 5}, [&](const Rows& r) { return s.loss(r); });
+  const ClosedCycle closed =
+      run_by_hand(cycle, s.batch, {1, 5}, [&](const Rows& r) { return s.loss(r); });
   CHECK(closed.count() == 12);
-  CHECK(closed.mean_loss() == doctest::Approx(s.loss(s.batch).sum().value().item() / 12).epsilon(1e-14));
+  CHECK(closed.mean_loss() ==
+        doctest::Approx(s.loss(s.batch).sum().value().item() / 12).epsilon(1e-14));
 }
 
 TEST_CASE("shares of a total give the gradients of the mean; the cycle divides by nothing more") {
   Stage s;
   Cycle counted(parameters(s.net)), shared(parameters(s.net));
   const auto share = [&](const Rows& r) { return Loss::share(s.loss(r).sum(), 12); };
-  const ClosedCycle a = run_by_hand(counted, s.batch, {1, 5}, [&](const Rows& r) { return s.loss(r); });
+  const ClosedCycle a =
+      run_by_hand(counted, s.batch, {1, 5}, [&](const Rows& r) { return s.loss(r); });
   const ClosedCycle b = run_by_hand(shared, s.batch, {1, 5}, share);
   CHECK(b.count() == 1);
   CHECK(b.mean_loss() == doctest::Approx(a.mean_loss()).epsilon(1e-14));
@@ -86,7 +89,9 @@ TEST_CASE("a cycle with counted losses refuses shares, and the other way round")
       const bool share = (r.indices[0] == 0) == share_first;
       return share ? Loss::share(s.loss(r).sum(), 12) : s.loss(r);
     };
-    CHECK(contains(message_of<BadArgument>([&] { (void)run_by_hand(cycle, s.batch, {3, 3}, loss); }),
+    CHECK(contains(message_of<BadArgument>([&] {
+                     (void)run_by_hand(cycle, s.batch, {3, 3}, loss);
+                   }),
                    "one denominator"));
   }
 }
@@ -111,9 +116,9 @@ TEST_CASE("a batch's declared total must be what the losses counted") {
 TEST_CASE("shares need not count up to the declared total") {
   Stage s;
   Cycle cycle(parameters(s.net));
-  const ClosedCycle closed = cycle.run(Declared(s.batch, 12), {.samples = 4}, [&](const Declared& r) {
-    return Loss::share(s.loss(r).sum(), r.count());
-  });
+  const ClosedCycle closed =
+      cycle.run(Declared(s.batch, 12), {.samples = 4},
+                [&](const Declared& r) { return Loss::share(s.loss(r).sum(), r.count()); });
   CHECK(closed.count() == 1);
 }
 

@@ -71,8 +71,9 @@ std::vector<bool> all_of(const OperationCase& one) {
 }
 
 // Sums of n terms are off by at most n·u (one rounding per term, in f32 on the cpu even for bf16
-// inputs); what is stored on the way or at the end in the dtype is off by its u each time: inputs of
-// kernels inside, value, gradient, and what they pass on, eight roundings at most in a case here.
+// inputs); what is stored on the way or at the end in the dtype is off by its u each time: inputs
+// of kernels inside, value, gradient, and what they pass on, eight roundings at most in a case
+// here.
 double allowed(const OperationCase& one, DType type) {
   return 8 * roundoff(type) + static_cast<double>(one.terms) * roundoff(wide(type));
 }
@@ -83,7 +84,8 @@ struct WrongSquare {
   bool forgets_write;  // always sets
   Tensor forward(Saved& saved, const Tensor& x) const {
     Tensor y = empty_like(x);
-    launch(x.device(), kernel::Binary{kernel::BinaryFormula::multiply, x.in(), x.in(), y.out(), Write::set});
+    launch(x.device(),
+           kernel::Binary{kernel::BinaryFormula::multiply, x.in(), x.in(), y.out(), Write::set});
     saved = {x};
     return y;
   }
@@ -91,8 +93,8 @@ struct WrongSquare {
     Tensor twice = empty_like(dy);
     launch(dy.device(), kernel::Scale{dy.in(), {}, factor, twice.out(), Write::set});
     const Deposit d = dx.place();
-    launch(dy.device(), kernel::Binary{kernel::BinaryFormula::multiply, twice.in(), saved[0].in(), d.into,
-                                       forgets_write ? Write::set : d.write});
+    launch(dy.device(), kernel::Binary{kernel::BinaryFormula::multiply, twice.in(), saved[0].in(),
+                                       d.into, forgets_write ? Write::set : d.write});
   }
 };
 
@@ -113,7 +115,8 @@ TEST_CASE("every declared operation has a row in the table") {
 TEST_CASE("an operation without a row is named, also where another has its name") {
   std::vector<OperationRow> rows = table();
   std::erase_if(rows, [](const OperationRow& row) {
-    return row.declaration == "gelu(x)" || row.declaration == "cross_entropy(logits, targets, ignore)";
+    return row.declaration == "gelu(x)" ||
+           row.declaration == "cross_entropy(logits, targets, ignore)";
   });
   CHECK(missing(rows) ==
         std::vector<std::string>{"gelu(x)", "cross_entropy(logits, targets, ignore)"});

@@ -21,9 +21,7 @@ OperationRow embedding_row() {
             [](Ins in, Where where) {
               return embedding(in[0], ids_of({2, 3}, {4, 0, 4, 6, 4, 1}, where.device));
             }},
-           {"two lookups in one table",
-            {{{5, 3}, true}},
-            [](Ins in, Where where) {
+           {"two lookups in one table", {{{5, 3}, true}}, [](Ins in, Where where) {
               return embedding(in[0], ids_of({2}, {4, 0}, where.device)) +
                      embedding(in[0], ids_of({2}, {1, 0}, where.device));
             }}}};
@@ -50,21 +48,20 @@ std::vector<OperationRow> neural_rows() {
   const std::vector<OperationInput> rms{{{2, 3, 5}}, {{5}, true}};
   return {
       {"layer_norm(x, gamma, beta, epsilon)",
-       {{"default epsilon", layer, [](Ins in, Where) {
-           return layer_norm(in[0], in[1], in[2]);
-         }},
-        {"large epsilon", layer, [](Ins in, Where) {
-           return layer_norm(in[0], in[1], in[2], 0.5);
-         }}}},
+       {{"default epsilon", layer, [](Ins in, Where) { return layer_norm(in[0], in[1], in[2]); }},
+        {"large epsilon", layer,
+         [](Ins in, Where) { return layer_norm(in[0], in[1], in[2], 0.5); }}}},
       {"rms_norm(x, gamma, epsilon)",
        {{"default epsilon", rms, [](Ins in, Where) { return rms_norm(in[0], in[1]); }},
         {"large epsilon", rms, [](Ins in, Where) { return rms_norm(in[0], in[1], 0.5); }}}},
       embedding_row(),
       {"dropout(x, p, site)",
-       {{"each row a sample", {{{2, 3, 5}}}, [](Ins in, Where) { return dropout(in[0], 0.4, site); }},
-        {"rows of a sample, twice", {{{4, 5}}}, [](Ins in, Where) {
-           return dropout(dropout(in[0], 0.2, site), 0.3, site);
-         }},
+       {{"each row a sample",
+         {{{2, 3, 5}}},
+         [](Ins in, Where) { return dropout(in[0], 0.4, site); }},
+        {"rows of a sample, twice",
+         {{{4, 5}}},
+         [](Ins in, Where) { return dropout(dropout(in[0], 0.2, site), 0.3, site); }},
         {"off", {{{2, 5}}}, [](Ins in, Where) { return dropout(in[0], 0, site) * in[0]; }}}},
       {"causal_attention(qkv, heads, p, site)",
        {attention("one position", 1, 0), attention("five positions", 5, 0),
@@ -86,13 +83,16 @@ std::vector<OperationRow> loss_rows() {
         chunked("several chunks, the last smaller", 4, {1, 0, 6, 3, 3, 2}),
         chunked("one row each", 1, {1, 0, 6, 3, 3, 2}),
         chunked("a chunk in which none counts", 2, {1, 2, -100, -100, 3, -100}),
-        {"a hidden state that comes back", {{{4, 3}}, {{5, 3}, true}},
+        {"a hidden state that comes back",
+         {{{4, 3}}, {{5, 3}, true}},
          [](Ins in, Where where) {
            const Tensor ids = ids_of({4}, {1, 0, 4, 3}, where.device);
            return cross_entropy(in[0], in[1], ids, -100, 3).sum() + sum(in[0] * in[0]);
          }}}},
       {"mean_squared_error(x, target)",
-       {{"odd sizes", {{{3, 5}}}, [](Ins in, Where where) {
+       {{"odd sizes",
+         {{{3, 5}}},
+         [](Ins in, Where where) {
            return mean_squared_error(in[0], random_tensor({3, 5}, where, 99)).sum();
          }}}},
   };

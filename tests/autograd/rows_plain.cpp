@@ -27,7 +27,11 @@ OperationRow binary(const std::string& declaration, F f) {
 
 OperationRow reshape_row() {
   return {"reshape(x, shape)",
-          {{"open size", {{{2, 3, 4}}}, [](Ins in, Where) { return reshape(in[0], {6, -1}); }},
+          {{"open size",
+            {{{2, 3, 4}}},
+            [](Ins in, Where) {
+              return reshape(in[0], {6, -1});
+            }},
            {"and used twice", {{{2, 3}}}, [](Ins in, Where) {
               return reshape(in[0], {3, 2}) * reshape(in[0], {3, 2});
             }}}};
@@ -36,9 +40,9 @@ OperationRow reshape_row() {
 OperationRow slice_row() {
   return {"slice(x, first, count)",
           {{"middle", {{{5, 3}}}, [](Ins in, Where) { return slice(in[0], 1, 2); }},
-           {"first rows of weights", {{{5, 3}, true}}, [](Ins in, Where) {
-              return slice(in[0], 0, 3);
-            }},
+           {"first rows of weights",
+            {{{5, 3}, true}},
+            [](Ins in, Where) { return slice(in[0], 0, 3); }},
            {"overlapping", {{{5, 3}}}, [](Ins in, Where) {
               return slice(in[0], 0, 3) + slice(in[0], 2, 3);
             }}}};
@@ -48,9 +52,7 @@ OperationRow recompute_row() {
   return {"recompute(part)",
           {{"two operations",
             {{{3, 4}}, {{4, 4}, true}},
-            [](Ins in, Where) {
-              return recompute([&] { return gelu(matmul(in[0], in[1])); });
-            }},
+            [](Ins in, Where) { return recompute([&] { return gelu(matmul(in[0], in[1])); }); }},
            {"a value used inside and behind",
             {{{3, 4}}},
             [](Ins in, Where) {
@@ -61,9 +63,7 @@ OperationRow recompute_row() {
               });
               return outer * inner;
             }},
-           {"twice, with dropout",
-            {{{2, 6}}},
-            [](Ins in, Where) {
+           {"twice, with dropout", {{{2, 6}}}, [](Ins in, Where) {
               const RandomSite site{"site", Seed{3}};
               Var x = in[0];
               for (int i = 0; i < 2; ++i)
@@ -85,18 +85,18 @@ std::vector<OperationRow> plain_rows() {
       {"matmul(x, w)",
        {{"rows of rows", product, [](Ins in, Where) { return matmul(in[0], in[1]); }},
         {"one row", {{{4}}, {{4, 5}, true}}, [](Ins in, Where) { return matmul(in[0], in[1]); }},
-        {"w is an activation", {{{3, 4}}, {{4, 2}}}, [](Ins in, Where) {
-           return matmul(in[0], in[1]);
-         }}}},
+        {"w is an activation",
+         {{{3, 4}}, {{4, 2}}},
+         [](Ins in, Where) { return matmul(in[0], in[1]); }}}},
       {"matmul_transposed(x, w)",
        {{"rows of rows", transposed, [](Ins in, Where) { return matmul_transposed(in[0], in[1]); }},
-        {"one w for both", {{{3, 4}}, {{4, 4}, true}}, [](Ins in, Where) {
-           return matmul_transposed(matmul(in[0], in[1]), in[1]);
-         }}}},
+        {"one w for both",
+         {{{3, 4}}, {{4, 4}, true}},
+         [](Ins in, Where) { return matmul_transposed(matmul(in[0], in[1]), in[1]); }}}},
       {"linear(x, w, b)",
-       {{"rows of rows", {{{2, 3, 4}}, {{4, 5}, true}, {{5}, true}}, [](Ins in, Where) {
-           return linear(in[0], in[1], in[2]);
-         }}}},
+       {{"rows of rows",
+         {{{2, 3, 4}}, {{4, 5}, true}, {{5}, true}},
+         [](Ins in, Where) { return linear(in[0], in[1], in[2]); }}}},
       unary("gelu(x)", gelu),
       unary("silu(x)", silu),
       unary("relu(x)", relu),

@@ -31,7 +31,9 @@ struct Leaf {
   Tensor data, gradient;
   Var var;
   explicit Leaf(const Tensor& numbers)
-      : data(numbers), gradient(empty_like(numbers)), var(data, Deposit(gradient.out(), Write::set)) {}
+      : data(numbers),
+        gradient(empty_like(numbers)),
+        var(data, Deposit(gradient.out(), Write::set)) {}
 };
 
 Tensor ones_like(const Var& v) {
@@ -120,7 +122,8 @@ TEST_CASE("backward needs a scope, and a cotangent of the value's shape") {
   CHECK(contains(message_of<BadOrder>([&] { backward(x.var, x.data); }), "Recording"));
   const Recording scope;
   const Var y = scale(x.var, 2);
-  CHECK(contains(message_of<BadArgument>([&] { backward(y, random_tensor({4}, exact(), 1)); }), "[3]"));
+  CHECK(contains(message_of<BadArgument>([&] { backward(y, random_tensor({4}, exact(), 1)); }),
+                 "[3]"));
 }
 
 TEST_CASE("evaluation inside a scope remembers nothing") {
@@ -239,7 +242,8 @@ TEST_CASE("recomputation saves nothing of its interval") {
 TEST_CASE("shapes that do not fit name the operation and both shapes") {
   const auto t = [](const Shape& shape) { return Var(random_tensor(shape, exact(), 1)); };
   const std::string add = message_of<BadArgument>([&] { t({2, 3}) + t({2, 4}); });
-  CHECK_MESSAGE((contains(add, "[add]") && contains(add, "[2, 3]") && contains(add, "[2, 4]")), add);
+  CHECK_MESSAGE((contains(add, "[add]") && contains(add, "[2, 3]") && contains(add, "[2, 4]")),
+                add);
   const std::string product = message_of<BadArgument>([&] { matmul(t({2, 3}), t({4, 5})); });
   CHECK_MESSAGE((contains(product, "[matmul]") && contains(product, "[2, 3]")), product);
   CHECK_THROWS_AS(linear(t({2, 3}), t({3, 4}), t({5})), BadArgument);

@@ -61,9 +61,8 @@ TEST_CASE(
   const float infinity = std::numeric_limits<float>::infinity();
   CHECK(BFloat16(infinity) == infinity);
   CHECK(BFloat16(-infinity) == -infinity);
-  CHECK(
-      BFloat16(std::numeric_limits<float>::max()) ==
-      infinity);  // nearer to 2¹²⁸ than to the largest
+  CHECK(BFloat16(std::numeric_limits<float>::max()) ==
+        infinity);  // nearer to 2¹²⁸ than to the largest
   CHECK(std::isnan(BFloat16(std::numeric_limits<float>::quiet_NaN())));
   CHECK(std::isnan(BFloat16(std::bit_cast<float>(0x7f800001u))));  // all of its payload is cut off
   CHECK(BFloat16(-0.f).bits == 0x8000);

@@ -107,8 +107,8 @@ TEST_CASE("only regular files are replaced, and links keep pointing to them") {
   const TemporaryFolder folder;
   CHECK_THROWS_AS(write_whole("/dev/null", bytes_of("x")), BadArgument);
   CHECK_THROWS_AS(write_whole(folder.path().string(), bytes_of("x")), BadArgument);
-  CHECK(contains(
-      message_of<Failure>([&] { write_whole(folder.file("none/a"), bytes_of("x")); }), "open"));
+  CHECK(contains(message_of<Failure>([&] { write_whole(folder.file("none/a"), bytes_of("x")); }),
+                 "open"));
   folder.write("target", "before");
   std::filesystem::create_symlink("target", folder.file("link"));
   write_whole(folder.file("link"), bytes_of("after"));

@@ -34,17 +34,16 @@ TEST_CASE("tensors of every dtype come back with shape, dtype and bits") {
   const TemporaryFolder folder;
   const int64_t large = std::numeric_limits<int64_t>::max() - 1;  // no f64 has it
   const std::map<std::string, std::string> metadata{{"step", "3"}, {"quote\"", "ä\n"}};
-  write_safetensors(
-      folder.file("a"),
-      {{"f32", of<float>({2, 2}, {1, -2, 3.5f, 0})},
-       {"f64", of<double>({1}, {1e300})},
-       {"bf16", of<BFloat16>({2}, {BFloat16(1.5f), BFloat16(-2.f)})},
-       {"i32", of<int32_t>({3}, {-1, 0, 7})},
-       {"i64", of<int64_t>({1, 1}, {large})},
-       {"u8", of<uint8_t>({3, 1}, {0, 128, 255})},
-       {"scalar", of<float>({}, {5})},
-       {"empty", of<float>({0, 4}, {})}},
-      metadata);
+  write_safetensors(folder.file("a"),
+                    {{"f32", of<float>({2, 2}, {1, -2, 3.5f, 0})},
+                     {"f64", of<double>({1}, {1e300})},
+                     {"bf16", of<BFloat16>({2}, {BFloat16(1.5f), BFloat16(-2.f)})},
+                     {"i32", of<int32_t>({3}, {-1, 0, 7})},
+                     {"i64", of<int64_t>({1, 1}, {large})},
+                     {"u8", of<uint8_t>({3, 1}, {0, 128, 255})},
+                     {"scalar", of<float>({}, {5})},
+                     {"empty", of<float>({0, 4}, {})}},
+                    metadata);
   const SafetensorsFile file(folder.file("a"));
   CHECK(file.metadata() == metadata);
   CHECK(file.names().size() == 8);
@@ -71,12 +70,11 @@ TEST_CASE("strided tensors are written row-major and loaded into any strides") {
   const Tensor matrix = of<float>({2, 3}, {1, 2, 3, 4, 5, 6});
   const int64_t large = (int64_t{1} << 60) + 1;  // no f64 has it
   const Tensor longs = of<int64_t>({2, 2}, {large, 2, 3, 4});
-  write_safetensors(
-      folder.file("a"), {{"transposed", matrix.transpose(0, 1)},
-                         {"columns", matrix.slice(1, 1, 2)},
-                         {"rows", matrix.slice(1, 1)},
-                         {"expanded", matrix.slice(1, 0, 1).expand({2, 2})},
-                         {"longs", longs.transpose(0, 1)}});
+  write_safetensors(folder.file("a"), {{"transposed", matrix.transpose(0, 1)},
+                                       {"columns", matrix.slice(1, 1, 2)},
+                                       {"rows", matrix.slice(1, 1)},
+                                       {"expanded", matrix.slice(1, 0, 1).expand({2, 2})},
+                                       {"longs", longs.transpose(0, 1)}});
   const SafetensorsFile file(folder.file("a"));
   CHECK(stored<float>(file, "transposed") == std::vector<float>{1, 4, 2, 5, 3, 6});
   CHECK(stored<float>(file, "columns") == std::vector<float>{2, 3, 5, 6});
@@ -93,9 +91,9 @@ TEST_CASE("strided tensors are written row-major and loaded into any strides") {
 TEST_CASE("the header is padded to 8 bytes and wider dtypes come first, then names") {
   const TemporaryFolder folder;
   const Tensor byte = of<uint8_t>({1}, {1}), word = of<float>({1}, {1});
-  write_safetensors(
-      folder.file("a"), {{"a", byte}, {"c", word}, {"b", word}, {"d", of<int64_t>({1}, {1})}},
-      {{"k", "v"}});
+  write_safetensors(folder.file("a"),
+                    {{"a", byte}, {"c", word}, {"b", word}, {"d", of<int64_t>({1}, {1})}},
+                    {{"k", "v"}});
   const std::string bytes = folder.read("a");
   uint64_t length;
   std::memcpy(&length, bytes.data(), 8);

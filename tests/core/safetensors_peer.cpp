@@ -36,8 +36,8 @@ Tensor of(const Shape& shape, std::initializer_list<T> values) {
 }
 
 // The same numbers as in safetensors_peer.py.
-const std::map<std::string, std::string> metadata{
-    {"maker", "peer"}, {"größe", "a \"quoted\"\nline"}};
+const std::map<std::string, std::string> metadata{{"maker", "peer"},
+                                                  {"größe", "a \"quoted\"\nline"}};
 std::vector<std::pair<std::string, Tensor>> arrays() {
   using i32 = std::numeric_limits<int32_t>;
   using i64 = std::numeric_limits<int64_t>;
@@ -63,8 +63,8 @@ TEST_CASE("the safetensors package reads what we write") {
   const TemporaryFolder folder;
   auto tensors = arrays();
   tensors.emplace_back("transposed", tensors[0].second.transpose(0, 1));
-  tensors.emplace_back(
-      "bf16", of<BFloat16>({3}, {BFloat16(1.5f), BFloat16(-2.f), BFloat16(infinity)}));
+  tensors.emplace_back("bf16",
+                       of<BFloat16>({3}, {BFloat16(1.5f), BFloat16(-2.f), BFloat16(infinity)}));
   write_safetensors(folder.file("ours"), tensors, metadata);
   CHECK(peer("read", folder.file("ours")) == 0);
   write_safetensors(folder.file("other"), {tensors[0]}, metadata);

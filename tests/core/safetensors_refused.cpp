@@ -41,9 +41,8 @@ std::string several(std::initializer_list<std::pair<int, int>> places) {
   std::string header;
   char name = 'a';
   for (const auto& [begin, end] : places) {
-    header += text(
-        header.empty() ? "{\"" : ",\"", name, "\":{\"dtype\":\"U8\",\"shape\":[", end - begin,
-        "],\"data_offsets\":[", begin, ',', end, "]}");
+    header += text(header.empty() ? "{\"" : ",\"", name, "\":{\"dtype\":\"U8\",\"shape\":[",
+                   end - begin, "],\"data_offsets\":[", begin, ',', end, "]}");
     ++name;
   }
   return header + '}';

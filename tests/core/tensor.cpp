@@ -74,8 +74,8 @@ TEST_CASE("reshape keeps the numbers and finds one open size") {
   CHECK_THROWS_AS(tensor.reshape({5, -1}), BadArgument);
   CHECK_THROWS_AS(tensor.reshape({2, 5}), BadArgument);
   CHECK_THROWS_AS(tensor.reshape({-1, -1}), BadArgument);
-  CHECK(contains(
-      message_of<BadArgument>([&] { tensor.transpose(0, 1).reshape({12}); }), "contiguous"));
+  CHECK(contains(message_of<BadArgument>([&] { tensor.transpose(0, 1).reshape({12}); }),
+                 "contiguous"));
 }
 
 TEST_CASE("transpose exchanges two dimensions and moves nothing") {

@@ -1,5 +1,5 @@
-// A GPT-2 against PyTorch's numbers (README.md): logits, loss, every gradient, ten AdamW steps, for one
-// batch and for ragged, padded micro-batches.
+// A GPT-2 against PyTorch's numbers (README.md): logits, loss, every gradient, ten AdamW steps, for
+// one batch and for ragged, padded micro-batches.
 #include "accrue/core/safetensors.h"
 #include "support.h"
 
@@ -16,21 +16,27 @@ Numbers numbers_in(const SafetensorsFile& file, const std::string& name) {
 
 GptConfig config_of(const SafetensorsFile& file) {
   const auto number = [&](const char* key) { return std::stoll(file.metadata().at(key)); };
-  return {.layers = number("layers"), .heads = number("heads"), .width = number("width"),
-          .context = number("context"), .vocabulary = number("vocabulary")};
+  return {.layers = number("layers"),
+          .heads = number("heads"),
+          .width = number("width"),
+          .context = number("context"),
+          .vocabulary = number("vocabulary")};
 }
 
-// How far numbers may be from PyTorch's f64, in the norm of each tensor (‖a − b‖/‖b‖): the key third
-// of c_attn.bias has a gradient that is zero but for rounding errors, which no two programs share.
+// How far numbers may be from PyTorch's f64, in the norm of each tensor (‖a − b‖/‖b‖): the key
+// third of c_attn.bias has a gradient that is zero but for rounding errors, which no two programs
+// share.
 struct Tolerance {
   Where where;
   double forward, backward;
 };
 
-// f32 and f64: as the issue demands. bf16: each operation rounds what it stores; those errors are as
-// good as random, so n of them in a row come to √n·u in the norm. Eight roundings per layer and four
-// around them come before the logits, as many again in backward; all of the loss's own are in f32.
-const double bf16_forward = std::sqrt(8 * 2 + 4) * u_bf16, bf16_backward = std::sqrt(2 * (8 * 2 + 4)) * u_bf16;
+// f32 and f64: as the issue demands. bf16: each operation rounds what it stores; those errors are
+// as good as random, so n of them in a row come to √n·u in the norm. Eight roundings per layer and
+// four around them come before the logits, as many again in backward; all of the loss's own are in
+// f32.
+const double bf16_forward = std::sqrt(8 * 2 + 4) * u_bf16,
+             bf16_backward = std::sqrt(2 * (8 * 2 + 4)) * u_bf16;
 const Tolerance tolerances[]{{exact(), 1e-10, 1e-10},
                              {{Device::reference(), DType::f32}, 1e-5, 1e-5},
                              {{Device::cpu(), DType::f32}, 1e-5, 1e-5},
@@ -67,7 +73,8 @@ const char* const files[]{"gpt2_full", "gpt2_ragged"};
 const std::vector<std::vector<int64_t>> splits{{6}, {1, 3, 2}, {5, 1}, {1, 1, 1, 1, 1, 1}};
 
 // The worst relative error of a closed cycle's mean gradients, and which it is.
-std::pair<double, std::string> worst_gradient(const ClosedCycle& closed, const SafetensorsFile& file) {
+std::pair<double, std::string> worst_gradient(const ClosedCycle& closed,
+                                              const SafetensorsFile& file) {
   std::pair<double, std::string> worst{0, "none"};
   for (const auto& buffer : closed.buffers()) {
     Numbers mean = numbers_of(buffer->sum());
@@ -90,8 +97,9 @@ TEST_CASE("logits equal PyTorch's, of padded positions too") {
   for (const char* name : files)
     for (const auto& [where, forward, backward] : tolerances) {
       const Golden g(name);
-      const double error = relative_error(
-          g.model(where)(g.batch(where.device).tokens).value().to_vector(), numbers_in(g.file, "logits"));
+      const double error =
+          relative_error(g.model(where)(g.batch(where.device).tokens).value().to_vector(),
+                         numbers_in(g.file, "logits"));
       CHECK_MESSAGE(error <= forward, name << " on " << text_of(where) << ": " << error);
     }
 }
@@ -106,7 +114,8 @@ TEST_CASE("loss and every gradient equal PyTorch's, for every split") {
           Cycle cycle(parameters(model));
           const ClosedCycle closed =
               run_by_hand(cycle, g.batch(where.device), sizes, [&](const TokenBatch& micro) {
-                return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets, -100, chunk);
+                return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets, -100,
+                                     chunk);
               });
           CAPTURE(name);
           CAPTURE(text_of(where));
@@ -126,14 +135,16 @@ TEST_CASE("ten AdamW steps have PyTorch's losses, for every split, recomputed or
         const bool again = sizes.size() == 3;
         const Golden g(name);
         const Gpt model = g.model(where, again ? Recompute::block : Recompute::none);
-        AdamW optimizer(parameters(model),
-                        {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1});
+        AdamW optimizer(
+            parameters(model),
+            {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1});
         Cycle cycle(parameters(model));
         const Numbers expected = numbers_in(g.file, "adamw_losses");
         for (double loss : expected) {
-          ClosedCycle closed = run_by_hand(cycle, g.batch(where.device), sizes, [&](const TokenBatch& micro) {
-            return cross_entropy(model(micro.tokens), micro.targets);
-          });
+          ClosedCycle closed =
+              run_by_hand(cycle, g.batch(where.device), sizes, [&](const TokenBatch& micro) {
+                return cross_entropy(model(micro.tokens), micro.targets);
+              });
           CAPTURE(name);
           CAPTURE(text_of(where));
           CAPTURE(sizes.size());
@@ -149,7 +160,8 @@ TEST_CASE("a mean of means is not PyTorch's gradient: the comparison can fail") 
   Many mean;
   for (int64_t i = 0; i < 6; ++i) {
     Cycle cycle(parameters(model));
-    const ClosedCycle one = run_by_hand(cycle, g.batch(exact().device).slice(i, 1), {1}, chunked_loss(model));
+    const ClosedCycle one =
+        run_by_hand(cycle, g.batch(exact().device).slice(i, 1), {1}, chunked_loss(model));
     const Many sums = sums_of(one);
     for (size_t p = 0; p < sums.size(); ++p) {
       if (i == 0) mean.emplace_back(sums[p].size(), 0);
@@ -158,7 +170,9 @@ TEST_CASE("a mean of means is not PyTorch's gradient: the comparison can fail") 
   }
   double worst = 0;
   for (size_t p = 0; p < mean.size(); ++p)
-    worst = std::max(worst, relative_error(mean[p], numbers_in(g.file, "gradient." + parameters(model).list[p]->name)));
+    worst = std::max(
+        worst,
+        relative_error(mean[p], numbers_in(g.file, "gradient." + parameters(model).list[p]->name)));
   CHECK(worst > 0.1);
 }
 

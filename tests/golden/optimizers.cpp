@@ -13,11 +13,14 @@ struct Point {
 };
 
 using Make = std::function<std::unique_ptr<Optimizer>(const Parameters&)>;
-const AdamConfig adam{.lr = 0.02, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.1};
+const AdamConfig adam{
+    .lr = 0.02, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.1};
 const std::vector<std::pair<std::string, Make>> optimizers{
     {"sgd", [](auto& p) { return std::make_unique<Sgd>(p, SgdConfig{.lr = 0.1}); }},
-    {"sgd_momentum", [](auto& p) { return std::make_unique<Sgd>(p, SgdConfig{.lr = 0.05, .momentum = 0.9}); }},
-    {"sgd_nesterov", [](auto& p) {
+    {"sgd_momentum",
+     [](auto& p) { return std::make_unique<Sgd>(p, SgdConfig{.lr = 0.05, .momentum = 0.9}); }},
+    {"sgd_nesterov",
+     [](auto& p) {
        return std::make_unique<Sgd>(
            p, SgdConfig{.lr = 0.05, .momentum = 0.9, .weight_decay = 0.1, .nesterov = true});
      }},
@@ -28,7 +31,8 @@ const std::vector<std::pair<std::string, Make>> optimizers{
 Numbers walk(const SafetensorsFile& file, const Make& make, Where where, int64_t micro_batches) {
   Point point;
   initialize(point, {where.device, where.dtype}, Seed{1});
-  const Tensor start = file.tensor("start", Device::reference()), all = file.tensor("gradients", Device::reference());
+  const Tensor start = file.tensor("start", Device::reference()),
+               all = file.tensor("gradients", Device::reference());
   launch(where.device, kernel::Copy{start.in(), point.weight.state()->master.out(), Write::set});
   const auto optimizer = make(parameters(point));
   Cycle cycle(parameters(point));
@@ -50,7 +54,8 @@ TEST_CASE("twenty steps of every optimizer go where PyTorch's go") {
   const SafetensorsFile file(
       (source_root() / "tests" / "golden" / "optimizers.safetensors").string());
   for (const auto& [name, make] : optimizers)
-    // A step rounds a weight some five times; twenty of them stay below 100·u, doubled for momentum.
+    // A step rounds a weight some five times; twenty of them stay below 100·u, doubled for
+    // momentum.
     for (const auto& [where, tolerance] : {std::pair{exact(), 200 * u_f64},
                                            {Where{Device::reference(), DType::f32}, 1e-5},
                                            {Where{Device::cpu(), DType::f32}, 1e-5}})

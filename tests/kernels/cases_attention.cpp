@@ -21,9 +21,8 @@ struct Setting {
                          : Shape{3, B, H, T, D};
   }
   std::string name() const {
-    return text(
-        dtype, " B ", B, " T ", T, " H ", H, " D ", D, " ", layouts[layout], " p ", p, " scale ",
-        scale);
+    return text(dtype, " B ", B, " T ", T, " H ", H, " D ", D, " ", layouts[layout], " p ", p,
+                " scale ", scale);
   }
   /// An error of a score, which is about as large as `scale`, is one of the exponential's exponent.
   double terms() const { return (D + T) * (1 + scale) * (1 + scale); }
@@ -46,17 +45,16 @@ Tensor queries_keys_values(Stage& stage, const Setting& s) {
 
 const RandomKey key{hash_of(7, "attention"), 2};
 
-kernel::Attention forward(
-    const Tensor& qkv, Out y, Out logsum, const Tensor& samples, const Setting& s) {
-  return {
-      part(qkv, s, 0).in(),
-      part(qkv, s, 1).in(),
-      part(qkv, s, 2).in(),
-      y,
-      logsum,
-      s.p,
-      s.p > 0 ? samples.in() : In{},
-      key};
+kernel::Attention forward(const Tensor& qkv, Out y, Out logsum, const Tensor& samples,
+                          const Setting& s) {
+  return {part(qkv, s, 0).in(),
+          part(qkv, s, 1).in(),
+          part(qkv, s, 2).in(),
+          y,
+          logsum,
+          s.p,
+          s.p > 0 ? samples.in() : In{},
+          key};
 }
 
 std::vector<Setting> settings() {
@@ -81,9 +79,8 @@ Cases attention_cases() {
            const Tensor qkv = queries_keys_values(stage, s);
            const Tensor samples = stage.samples(s.B);
            // The softmax may be rounded to bf16 before it multiplies v.
-           Tensor y = stage.out(
-               {s.B, s.T, s.H, s.D}, s.dtype, Write::set,
-               {s.terms(), 0, s.dtype == DType::bf16 ? 1.0 : 0.0});
+           Tensor y = stage.out({s.B, s.T, s.H, s.D}, s.dtype, Write::set,
+                                {s.terms(), 0, s.dtype == DType::bf16 ? 1.0 : 0.0});
            Tensor logsum = stage.out({s.B, s.H, s.T}, DType::f32, Write::set, {s.terms()});
            stage.launch(forward(qkv, y.out(), logsum.out(), samples, s));
          }});
@@ -96,23 +93,23 @@ Cases attention_backward_cases() {
     // One weight near 1 makes dP − Σ P·dP cancel, which the rounding of y to bf16 does not survive.
     if (s.scale > 3 && s.dtype == DType::bf16) continue;
     for (Write write : both_writes)
-      cases.push_back(
-          {text(s.name(), " ", name_of(write)), [=](Stage& stage) {
-             const Tensor qkv = queries_keys_values(stage, s);
-             const Tensor samples = stage.samples(s.B);
-             Tensor y({s.B, s.T, s.H, s.D}, s.dtype, Device::reference());
-             Tensor logsum({s.B, s.H, s.T}, DType::f32, Device::reference());
-             launch(Device::reference(), forward(qkv, y.out(), logsum.out(), samples, s));
+      cases.push_back({text(s.name(), " ", name_of(write)), [=](Stage& stage) {
+                         const Tensor qkv = queries_keys_values(stage, s);
+                         const Tensor samples = stage.samples(s.B);
+                         Tensor y({s.B, s.T, s.H, s.D}, s.dtype, Device::reference());
+                         Tensor logsum({s.B, s.H, s.T}, DType::f32, Device::reference());
+                         launch(Device::reference(),
+                                forward(qkv, y.out(), logsum.out(), samples, s));
 
-             const Tensor dy = stage.random({s.B, s.T, s.H, s.D}, s.dtype);
-             // May be rounded to bf16: y, which came so, the softmax, and its gradient.
-             Tensor d = stage.out(
-                 s.shape(), s.dtype, write, {s.terms(), 0, s.dtype == DType::bf16 ? 3.0 : 0.0});
-             stage.launch(kernel::AttentionBackward{
-                 part(qkv, s, 0).in(), part(qkv, s, 1).in(), part(qkv, s, 2).in(), y.in(),
-                 logsum.in(), dy.in(), part(d, s, 0).out(), part(d, s, 1).out(),
-                 part(d, s, 2).out(), write, s.p, s.p > 0 ? samples.in() : In{}, key});
-           }});
+                         const Tensor dy = stage.random({s.B, s.T, s.H, s.D}, s.dtype);
+                         // May be rounded to bf16: y, which came so, the softmax, and its gradient.
+                         Tensor d = stage.out(s.shape(), s.dtype, write,
+                                              {s.terms(), 0, s.dtype == DType::bf16 ? 3.0 : 0.0});
+                         stage.launch(kernel::AttentionBackward{
+                             part(qkv, s, 0).in(), part(qkv, s, 1).in(), part(qkv, s, 2).in(),
+                             y.in(), logsum.in(), dy.in(), part(d, s, 0).out(), part(d, s, 1).out(),
+                             part(d, s, 2).out(), write, s.p, s.p > 0 ? samples.in() : In{}, key});
+                       }});
   }
   return cases;
 }

@@ -84,16 +84,15 @@ Cases binary_cases() {
   const auto add = [&](DType dtype, kernel::BinaryFormula formula, const Shape& a_shape,
                        const Shape& b_shape, const Shape& shape, bool turned, Write write) {
     const bool adds = formula == kernel::BinaryFormula::add;
-    cases.push_back(
-        {text(
-             dtype, adds ? " add " : " multiply ", a_shape, b_shape, turned ? " turned " : " ",
-             name_of(write)),
-         [=](Stage& stage) {
-           const Tensor raw = stage.random(a_shape, dtype), b = stage.random(b_shape, dtype);
-           const Tensor a = turned ? raw.transpose(0, 1) : raw;
-           Tensor y = stage.out(shape, dtype, write, few);
-           stage.launch(kernel::Binary{formula, a.in(), b.in(), y.out(), write});
-         }});
+    cases.push_back({text(dtype, adds ? " add " : " multiply ", a_shape, b_shape,
+                          turned ? " turned " : " ", name_of(write)),
+                     [=](Stage& stage) {
+                       const Tensor raw = stage.random(a_shape, dtype),
+                                    b = stage.random(b_shape, dtype);
+                       const Tensor a = turned ? raw.transpose(0, 1) : raw;
+                       Tensor y = stage.out(shape, dtype, write, few);
+                       stage.launch(kernel::Binary{formula, a.in(), b.in(), y.out(), write});
+                     }});
   };
   for (DType dtype : activation_types)
     for (auto formula : {kernel::BinaryFormula::add, kernel::BinaryFormula::multiply})
@@ -116,13 +115,12 @@ Cases unary_cases() {
     for (auto formula : unary_formulas)
       for (double range : {unary_range, 100.0})  // beyond: tanh is ±1, nothing overflows
         for (const Shape& shape : odd_shapes)
-          cases.push_back(
-              {text(dtype, " ", name_of_formula(formula), " ", shape, " range ", range),
-               [=](Stage& stage) {
-                 const Tensor x = stage.random(shape, dtype, range);
-                 Tensor y = stage.out(shape, dtype, Write::set, unary_bound);
-                 stage.launch(kernel::Unary{formula, x.in(), y.out()});
-               }});
+          cases.push_back({text(dtype, " ", name_of_formula(formula), " ", shape, " range ", range),
+                           [=](Stage& stage) {
+                             const Tensor x = stage.random(shape, dtype, range);
+                             Tensor y = stage.out(shape, dtype, Write::set, unary_bound);
+                             stage.launch(kernel::Unary{formula, x.in(), y.out()});
+                           }});
   return cases;
 }
 
@@ -134,9 +132,8 @@ Cases unary_backward_cases() {
         for (Write write : both_writes)
           for (const Shape& shape : odd_shapes)
             cases.push_back(
-                {text(
-                     dtype, " ", name_of_formula(formula), " ", shape, " range ", range, " ",
-                     name_of(write)),
+                {text(dtype, " ", name_of_formula(formula), " ", shape, " range ", range, " ",
+                      name_of(write)),
                  [=](Stage& stage) {
                    const Tensor x = stage.random(shape, dtype, range);
                    const Tensor dy = stage.random(shape, dtype);

@@ -54,17 +54,15 @@ Cases rope_cases() {
     for (bool inverse : {false, true})
       for (Write write : both_writes)
         for (const auto& [B, T, H, D] : rope_sizes)
-          cases.push_back(
-              {text(
-                   dtype, " B ", B, " T ", T, " H ", H, " D ", D, inverse ? " inverse " : " ",
-                   name_of(write)),
-               [=, B = B, T = T, H = H, D = D](Stage& stage) {
-                 const Shape shape{B, T, 3, H, D};
-                 const Tensor x = stage.random(shape, dtype);
-                 // The angle is at most T, and so is what rounding it does.
-                 Tensor y = stage.out(shape, dtype, write, {4, static_cast<double>(T)});
-                 stage.launch(kernel::Rope{x.in(), y.out(), write, 10000, inverse});
-               }});
+          cases.push_back({text(dtype, " B ", B, " T ", T, " H ", H, " D ", D,
+                                inverse ? " inverse " : " ", name_of(write)),
+                           [=, B = B, T = T, H = H, D = D](Stage& stage) {
+                             const Shape shape{B, T, 3, H, D};
+                             const Tensor x = stage.random(shape, dtype);
+                             // The angle is at most T, and so is what rounding it does.
+                             Tensor y = stage.out(shape, dtype, write, {4, static_cast<double>(T)});
+                             stage.launch(kernel::Rope{x.in(), y.out(), write, 10000, inverse});
+                           }});
   return cases;
 }
 

@@ -37,20 +37,18 @@ std::vector<Setting> settings() {
   return all;
 }
 
-void add_backward(
-    Cases& cases, const Setting& s, const std::string& how, Write write, bool in_place) {
+void add_backward(Cases& cases, const Setting& s, const std::string& how, Write write,
+                  bool in_place) {
   cases.push_back(
       {text(s.name(), " ", how), [=](Stage& stage) {
          const Bound bound{s.largest() * s.largest(), 1};
-         Tensor place = stage.out(
-             {s.R, s.V}, s.dtype, in_place ? Write::add : write, bound, in_place ? s.scale : 1);
+         Tensor place = stage.out({s.R, s.V}, s.dtype, in_place ? Write::add : write, bound,
+                                  in_place ? s.scale : 1);
          const Tensor logits = in_place ? place : stage.random({s.R, s.V}, s.dtype, s.scale);
          const Tensor targets = s.targets(stage), factor = stage.random({1}, f32);
          Tensor loss({1}, f32, Device::reference()), logsum({s.R}, f32, Device::reference());
-         launch(
-             Device::reference(),
-             kernel::CrossEntropy{
-                 logits.in(), targets.in(), loss.out(), logsum.out(), Write::set, ignored});
+         launch(Device::reference(), kernel::CrossEntropy{logits.in(), targets.in(), loss.out(),
+                                                          logsum.out(), Write::set, ignored});
          stage.launch(kernel::CrossEntropyBackward{
              logits.in(), targets.in(), logsum.in(), factor.in(), {place.out(), write}, ignored});
        }});
@@ -68,8 +66,8 @@ Cases cross_entropy_cases() {
              const Tensor targets = s.targets(stage);
              Tensor loss = stage.out({1}, f32, write, {1.0 * s.R + s.V, 2 * s.R * s.largest()});
              Tensor logsum = stage.out({s.R}, f32, Write::set, {1.0 * s.V, s.largest()});
-             stage.launch(kernel::CrossEntropy{
-                 logits.in(), targets.in(), loss.out(), logsum.out(), write, ignored});
+             stage.launch(kernel::CrossEntropy{logits.in(), targets.in(), loss.out(), logsum.out(),
+                                               write, ignored});
            }});
   return cases;
 }

@@ -25,10 +25,10 @@ Tensor product(Stage& stage, const Matrices& m, Write write) {
 }
 
 void add(Cases& cases, const Matrices& m, Write write, bool bias) {
-  const std::string name = text(
-      m.ab, "→", m.c, " ", m.M, "×", m.N, "×", m.K, " ", m.transpose_a ? "aᵀ" : "",
-      m.transpose_b ? "bᵀ" : "", m.transpose_c ? "cᵀ" : "", " ", name_of(write),
-      bias ? " bias" : "");
+  const std::string name =
+      text(m.ab, "→", m.c, " ", m.M, "×", m.N, "×", m.K, " ", m.transpose_a ? "aᵀ" : "",
+           m.transpose_b ? "bᵀ" : "", m.transpose_c ? "cᵀ" : "", " ", name_of(write),
+           bias ? " bias" : "");
   cases.push_back(
       {name, [=](Stage& stage) {
          const Tensor a = matrix(stage, m.M, m.K, m.ab, m.transpose_a);

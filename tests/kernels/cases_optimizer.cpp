@@ -24,9 +24,8 @@ class Group {
   }
   Out variance(size_t i) {
     const Out place = state(i);
-    launch(
-        Device::reference(),
-        kernel::Binary{kernel::BinaryFormula::multiply, place, place, place, Write::set});
+    launch(Device::reference(),
+           kernel::Binary{kernel::BinaryFormula::multiply, place, place, place, Write::set});
     return place;
   }
   Out copy(size_t i) {
@@ -52,16 +51,14 @@ Cases sgd_cases() {
           for (double decay : {0.0, 0.3}) {
             if (momentum == 0 && nesterov) continue;
             cases.push_back(
-                {text(
-                     "sums ", sums, copies ? " copies" : "", " momentum ", momentum,
-                     nesterov ? " nesterov" : "", " decay ", decay),
+                {text("sums ", sums, copies ? " copies" : "", " momentum ", momentum,
+                      nesterov ? " nesterov" : "", " decay ", decay),
                  [=](Stage& stage) {
                    Group group(stage, sums, copies);
                    std::vector<kernel::SgdItem> items;
                    for (size_t i = 0; i < weights.size(); ++i)
-                     items.push_back(
-                         {group.sum(i), group.state(i), momentum > 0 ? group.state(i) : Out{},
-                          group.copy(i)});
+                     items.push_back({group.sum(i), group.state(i),
+                                      momentum > 0 ? group.state(i) : Out{}, group.copy(i)});
                    stage.launch(kernel::Sgd{items, 0.37, 0.1, momentum, decay, nesterov});
                  }});
           }
@@ -74,22 +71,19 @@ Cases adam_cases() {
     for (bool copies : {false, true})
       for (bool decoupled : {false, true})
         for (double decay : {0.0, 0.3})
-          cases.push_back(
-              {text(
-                   "sums ", sums, copies ? " copies" : "", decoupled ? " decoupled" : "", " decay ",
-                   decay),
-               [=](Stage& stage) {
-                 Group group(stage, sums, copies);
-                 std::vector<kernel::AdamItem> items;
-                 for (size_t i = 0; i < weights.size(); ++i)
-                   items.push_back(
-                       {group.sum(i), group.state(i), group.state(i), group.variance(i),
-                        group.copy(i)});
-                 const double beta1 = 0.9, beta2 = 0.95, step3_1 = 1 - 0.729,
-                              step3_2 = 1 - 0.857375;
-                 stage.launch(kernel::Adam{
-                     items, 0.37, 0.1, beta1, beta2, 1e-3, decay, step3_1, step3_2, decoupled});
-               }});
+          cases.push_back({text("sums ", sums, copies ? " copies" : "",
+                                decoupled ? " decoupled" : "", " decay ", decay),
+                           [=](Stage& stage) {
+                             Group group(stage, sums, copies);
+                             std::vector<kernel::AdamItem> items;
+                             for (size_t i = 0; i < weights.size(); ++i)
+                               items.push_back({group.sum(i), group.state(i), group.state(i),
+                                                group.variance(i), group.copy(i)});
+                             const double beta1 = 0.9, beta2 = 0.95, step3_1 = 1 - 0.729,
+                                          step3_2 = 1 - 0.857375;
+                             stage.launch(kernel::Adam{items, 0.37, 0.1, beta1, beta2, 1e-3, decay,
+                                                       step3_1, step3_2, decoupled});
+                           }});
   return cases;
 }
 

@@ -19,38 +19,35 @@ double largest_inverse(int64_t C) { return C < 16 ? 10 : 3; }
 Cases sum_to_cases() {
   Cases cases;
   const std::pair<DType, DType> types[] = {{f32, f32}, {bf16, f32}, {bf16, bf16}, {f32, bf16}};
-  const std::pair<Shape, Shape> shapes[] = {
-      {{1}, {1}},
-      {{3, 7}, {7}},
-      {{3, 7}, {3, 1}},
-      {{33, 65}, {1}},
-      {{130, 127}, {127}},
-      {{130, 127}, {130, 1}},
-      {{257, 1023}, {1023}},
-      {{257, 1023}, {1}},
-      {{5, 33, 65}, {33, 65}},
-      {{5, 33, 65}, {65}},
-      {{5, 33, 65}, {1, 33, 1}},
-      {{5, 33, 65}, {5, 1, 65}},
-      {{33, 65}, {33, 65}}};
+  const std::pair<Shape, Shape> shapes[] = {{{1}, {1}},
+                                            {{3, 7}, {7}},
+                                            {{3, 7}, {3, 1}},
+                                            {{33, 65}, {1}},
+                                            {{130, 127}, {127}},
+                                            {{130, 127}, {130, 1}},
+                                            {{257, 1023}, {1023}},
+                                            {{257, 1023}, {1}},
+                                            {{5, 33, 65}, {33, 65}},
+                                            {{5, 33, 65}, {65}},
+                                            {{5, 33, 65}, {1, 33, 1}},
+                                            {{5, 33, 65}, {5, 1, 65}},
+                                            {{33, 65}, {33, 65}}};
   for (const auto& [from, to] : types)
     for (Write write : both_writes)
       for (const auto& [x_shape, y_shape] : shapes)
         for (bool turned : {false, true}) {
           if (turned && x_shape.rank < 2) continue;
-          cases.push_back(
-              {text(
-                   from, "→", to, " ", x_shape, "→", y_shape, turned ? " turned " : " ",
-                   name_of(write)),
-               [=](Stage& stage) {
-                 Shape raw = x_shape;
-                 if (turned) std::swap(raw[0], raw[1]);
-                 Tensor x = stage.random(raw, from);
-                 if (turned) x = x.transpose(0, 1);
-                 const double terms = 1.0 * x_shape.elements() / y_shape.elements() + 1;
-                 Tensor y = stage.out(y_shape, to, write, {terms, terms});
-                 stage.launch(kernel::SumTo{x.in(), y.out(), write});
-               }});
+          cases.push_back({text(from, "→", to, " ", x_shape, "→", y_shape,
+                                turned ? " turned " : " ", name_of(write)),
+                           [=](Stage& stage) {
+                             Shape raw = x_shape;
+                             if (turned) std::swap(raw[0], raw[1]);
+                             Tensor x = stage.random(raw, from);
+                             if (turned) x = x.transpose(0, 1);
+                             const double terms = 1.0 * x_shape.elements() / y_shape.elements() + 1;
+                             Tensor y = stage.out(y_shape, to, write, {terms, terms});
+                             stage.launch(kernel::SumTo{x.in(), y.out(), write});
+                           }});
         }
   return cases;
 }
@@ -90,18 +87,16 @@ Cases norm_cases() {
       for (bool shifted : {true, false})
         for (const auto& [R, C] : norm_sizes)
           cases.push_back(
-              {text(
-                   dtype, " [", R, ", ", C, "]", centered ? " centered" : "",
-                   shifted ? " beta" : ""),
+              {text(dtype, " [", R, ", ", C, "]", centered ? " centered" : "",
+                    shifted ? " beta" : ""),
                [=, R = R, C = C](Stage& stage) {
                  const Tensor x = stage.random({R, C}, dtype);
                  const Tensor gamma = stage.random({C}, dtype), beta = stage.random({C}, dtype);
                  const Bound bound{C + 8.0, largest_inverse(C)};
                  Tensor y = stage.out({R, C}, dtype, Write::set, bound);
                  Tensor statistics = stage.out({R, 2}, f32, Write::set, bound);
-                 stage.launch(kernel::Norm{
-                     x.in(), gamma.in(), shifted ? beta.in() : In{}, y.out(), statistics.out(),
-                     epsilon, centered});
+                 stage.launch(kernel::Norm{x.in(), gamma.in(), shifted ? beta.in() : In{}, y.out(),
+                                           statistics.out(), epsilon, centered});
                }});
   return cases;
 }
@@ -111,10 +106,9 @@ Cases norm_backward_cases() {
   const auto add = [&](DType dtype, DType weights, bool centered, Write write, int wanted,
                        int64_t R, int64_t C) {
     cases.push_back(
-        {text(
-             dtype, " weights ", weights, " [", R, ", ", C, "]", centered ? " centered" : "",
-             wanted & 1 ? " dx" : "", wanted & 2 ? " dgamma" : "", wanted & 4 ? " dbeta " : " ",
-             name_of(write)),
+        {text(dtype, " weights ", weights, " [", R, ", ", C, "]", centered ? " centered" : "",
+              wanted & 1 ? " dx" : "", wanted & 2 ? " dgamma" : "", wanted & 4 ? " dbeta " : " ",
+              name_of(write)),
          [=](Stage& stage) {
            const Tensor x = stage.random({R, C}, dtype), dy = stage.random({R, C}, dtype);
            const Tensor gamma = stage.random({C}, dtype);

@@ -137,16 +137,15 @@ std::string difference(const Stage& expected, const Stage& actual) {
       if (distance > std::abs(right[worst] - found[worst])) worst = e;
     }
     if (wrong > 0)
-      return text(
-          "output ", i, " ", output.base.dtype(), shape, " (with its spare rows): ", wrong,
-          " elements differ, the first ", first, ", the worst ", worst, ": expected ", right[worst],
-          ", got ", found[worst], ", allowed ", allowed[worst]);
+      return text("output ", i, " ", output.base.dtype(), shape, " (with its spare rows): ", wrong,
+                  " elements differ, the first ", first, ", the worst ", worst, ": expected ",
+                  right[worst], ", got ", found[worst], ", allowed ", allowed[worst]);
   }
   return {};
 }
 
-std::string mismatch(
-    const Row& row, const Case& test_case, Device tested, const std::vector<int>& threads) {
+std::string mismatch(const Row& row, const Case& test_case, Device tested,
+                     const std::vector<int>& threads) {
   const uint64_t seed = hash_of(0, test_case.name);
   const auto run = [&](Device device) {
     Stage stage(device, seed);

@@ -98,8 +98,8 @@ std::string difference(const Stage& expected, const Stage& actual);
 /// Runs the case on `reference`, and on the tested device with each number of threads: what is
 /// wrong there, in words; empty if nothing is. With the last number it runs twice, to the same
 /// bits.
-std::string mismatch(
-    const Row& row, const Case& test_case, Device tested, const std::vector<int>& threads);
+std::string mismatch(const Row& row, const Case& test_case, Device tested,
+                     const std::vector<int>& threads);
 
 inline const char* name_of(Write write) { return write == Write::set ? "set" : "add"; }
 constexpr Write both_writes[] = {Write::set, Write::add};

@@ -81,9 +81,8 @@ TEST_CASE("optimizer steps are what paper says") {
 
 TEST_CASE("unary_backward is the gradient of unary") {
   Stage stage(device, 1);
-  for (auto formula :
-       {kernel::UnaryFormula::gelu, kernel::UnaryFormula::silu, kernel::UnaryFormula::relu,
-        kernel::UnaryFormula::tanh}) {
+  for (auto formula : {kernel::UnaryFormula::gelu, kernel::UnaryFormula::silu,
+                       kernel::UnaryFormula::relu, kernel::UnaryFormula::tanh}) {
     const Tensor x = stage.random({17}, f64, 3), dy = stage.random({17}, f64);
     Tensor y = none({17}), dx = none({17});
     launch(device, kernel::UnaryBackward{formula, x.in(), dy.in(), {dx.out(), Write::set}});
@@ -102,17 +101,16 @@ TEST_CASE("norm_backward is the gradient of norm") {
     const Tensor gamma = stage.random({7}, f64), beta = stage.random({7}, f64);
     Tensor y = none({3, 7}), statistics = none({3, 2});
     const auto loss = [&] {
-      launch(
-          device,
-          kernel::Norm{x.in(), gamma.in(), beta.in(), y.out(), statistics.out(), 1e-2, centered});
+      launch(device, kernel::Norm{x.in(), gamma.in(), beta.in(), y.out(), statistics.out(), 1e-2,
+                                  centered});
       return dot(y, dy);
     };
     loss();
     Tensor dx = none({3, 7}), dgamma = none({7}), dbeta = none({7});
-    launch(
-        device, kernel::NormBackward{
-                    x.in(), gamma.in(), statistics.in(), dy.in(), Deposit(dx.out(), Write::set),
-                    Deposit(dgamma.out(), Write::set), Deposit(dbeta.out(), Write::set), centered});
+    launch(device,
+           kernel::NormBackward{x.in(), gamma.in(), statistics.in(), dy.in(),
+                                Deposit(dx.out(), Write::set), Deposit(dgamma.out(), Write::set),
+                                Deposit(dbeta.out(), Write::set), centered});
     check_gradient(loss, x, dx);
     check_gradient(loss, gamma, dgamma);
     check_gradient(loss, beta, dbeta);
@@ -128,18 +126,15 @@ TEST_CASE("attention_backward is the gradient of attention") {
     const Tensor samples = stage.samples(2);
     Tensor y = none(shape), logsum = none({2, 2, 5});
     const auto loss = [&] {
-      launch(
-          device,
-          kernel::Attention{
-              q.in(), k.in(), v.in(), y.out(), logsum.out(), p, samples.in(), RandomKey{9, 4}});
+      launch(device, kernel::Attention{q.in(), k.in(), v.in(), y.out(), logsum.out(), p,
+                                       samples.in(), RandomKey{9, 4}});
       return dot(y, dy);
     };
     loss();
     Tensor dq = none(shape), dk = none(shape), dv = none(shape);
-    launch(
-        device, kernel::AttentionBackward{
-                    q.in(), k.in(), v.in(), y.in(), logsum.in(), dy.in(), dq.out(), dk.out(),
-                    dv.out(), Write::set, p, samples.in(), RandomKey{9, 4}});
+    launch(device, kernel::AttentionBackward{q.in(), k.in(), v.in(), y.in(), logsum.in(), dy.in(),
+                                             dq.out(), dk.out(), dv.out(), Write::set, p,
+                                             samples.in(), RandomKey{9, 4}});
     check_gradient(loss, q, dq);
     check_gradient(loss, k, dk);
     check_gradient(loss, v, dv);
@@ -195,24 +190,21 @@ TEST_CASE("the losses' backwards are their gradients") {
   Tensor sum = none({1}), logsum = none({5}), dx = none({5, 7});
 
   const auto cross_entropy = [&] {
-    launch(
-        device,
-        kernel::CrossEntropy{x.in(), targets.in(), sum.out(), logsum.out(), Write::set, -1});
+    launch(device,
+           kernel::CrossEntropy{x.in(), targets.in(), sum.out(), logsum.out(), Write::set, -1});
     return 0.3 * sum.item();
   };
   cross_entropy();
-  launch(
-      device, kernel::CrossEntropyBackward{
-                  x.in(), targets.in(), logsum.in(), factor.in(), {dx.out(), Write::set}, -1});
+  launch(device, kernel::CrossEntropyBackward{
+                     x.in(), targets.in(), logsum.in(), factor.in(), {dx.out(), Write::set}, -1});
   check_gradient(cross_entropy, x, dx);
 
   const auto squared_error = [&] {
     launch(device, kernel::SquaredError{x.in(), other.in(), sum.out()});
     return 0.3 * sum.item();
   };
-  launch(
-      device,
-      kernel::SquaredErrorBackward{x.in(), other.in(), factor.in(), {dx.out(), Write::set}});
+  launch(device,
+         kernel::SquaredErrorBackward{x.in(), other.in(), factor.in(), {dx.out(), Write::set}});
   check_gradient(squared_error, x, dx);
 }
 

@@ -1,5 +1,5 @@
-// Law 2: buffers keep their address, nothing leaks into the next cycle, optimizers leave sums intact.
-// Law 3 is in autograd/tape.cpp. Law 6: a cycle that is not finite changes nothing.
+// Law 2: buffers keep their address, nothing leaks into the next cycle, optimizers leave sums
+// intact. Law 3 is in autograd/tape.cpp. Law 6: a cycle that is not finite changes nothing.
 #include <memory>
 
 #include "support.h"
@@ -26,13 +26,15 @@ struct Stage {
     return mean_squared_error(y, micro.y);
   }
   ClosedCycle run(Cycle& cycle, bool with_side = true) const {
-    return cycle.run(batch, {.samples = 2}, [=, this](const Rows& r) { return loss(r, with_side); });
+    return cycle.run(batch, {.samples = 2},
+                     [=, this](const Rows& r) { return loss(r, with_side); });
   }
 };
 
 std::vector<std::unique_ptr<Optimizer>> all_optimizers(const Parameters& p) {
   std::vector<std::unique_ptr<Optimizer>> all;
-  all.push_back(std::make_unique<Sgd>(p, SgdConfig{.momentum = 0.9, .weight_decay = 0.1, .nesterov = true}));
+  all.push_back(
+      std::make_unique<Sgd>(p, SgdConfig{.momentum = 0.9, .weight_decay = 0.1, .nesterov = true}));
   all.push_back(std::make_unique<Adam>(p, AdamConfig{.weight_decay = 0.1}));
   all.push_back(std::make_unique<AdamW>(p, AdamConfig{.weight_decay = 0.1, .clip = 1e-3}));
   return all;
@@ -46,11 +48,13 @@ struct Spy final : Optimizer {
   size_t absent = 0;
 
  private:
-  void update(const Update& u, const Group&, std::span<const size_t>, std::span<const In> sums) override {
+  void update(const Update& u, const Group&, std::span<const size_t>,
+              std::span<const In> sums) override {
     scales.push_back(u.scale);
     for (const In& sum : sums) {
       absent += !sum;
-      if (sum) seen.append(static_cast<const char*>(sum.data), sum.shape.elements() * size_of(sum.dtype));
+      if (sum)
+        seen.append(static_cast<const char*>(sum.data), sum.shape.elements() * size_of(sum.dtype));
     }
   }
 };
@@ -74,7 +78,8 @@ TEST_CASE("buffers keep their address over cycles, steps and discards") {
   }
 }
 
-TEST_CASE("nothing leaks into the next cycle: a parameter that it does not touch gets exactly zero") {
+TEST_CASE(
+    "nothing leaks into the next cycle: a parameter that it does not touch gets exactly zero") {
   for (const char* name : {"f32", "bf16", "kahan"}) {
     Stage s;
     Cycle cycle(parameters(s.net), {.accumulate = accumulators::parse(name)});
@@ -119,7 +124,8 @@ TEST_CASE("optimizers leave the sums intact") {
     }
 }
 
-TEST_CASE("an optimizer sees the raw sums, one over their count, and nothing for what was not touched") {
+TEST_CASE(
+    "an optimizer sees the raw sums, one over their count, and nothing for what was not touched") {
   Stage s;
   Spy spy(parameters(s.net));
   Cycle cycle(parameters(s.net));
@@ -159,7 +165,8 @@ TEST_CASE("a cycle with an infinite or undefined loss changes nothing but the co
           const auto optimizer = std::move(all_optimizers(parameters(s.net))[which]);
           Cycle cycle(parameters(s.net));
           optimizer->step(s.run(cycle));
-          const std::string weights = weight_bits(parameters(s.net)), state = state_bits(*optimizer);
+          const std::string weights = weight_bits(parameters(s.net)),
+                            state = state_bits(*optimizer);
           const Tensor good = s.batch.y;
           Numbers y = good.to_vector();
           y[2 * at] = poison;
@@ -217,7 +224,8 @@ TEST_CASE("bf16 working copies follow their masters after a step, and no sooner"
       optimizer->step(std::move(closed));
       for (const auto& one : parameters(s.net).list)
         CHECK(one->working().to_vector() ==
-              tensor_of(one->shape, one->master.to_vector(), {Device::cpu(), DType::bf16}).to_vector());
+              tensor_of(one->shape, one->master.to_vector(), {Device::cpu(), DType::bf16})
+                  .to_vector());
     }
   }
 }

@@ -1,4 +1,5 @@
-// A cycle operation for the tests: exact BatchNorm over all samples of a cycle, however it is split.
+// A cycle operation for the tests: exact BatchNorm over all samples of a cycle, however it is
+// split.
 #pragma once
 #include <cmath>
 #include <memory>
@@ -74,8 +75,8 @@ struct CycleNorm {
   Var operator()(const Var& x) const { return record("cycle_norm", CycleNormOp{cycle}, x); }
 };
 
-/// A linear layer without bias: a norm behind it would take the bias out again, and its gradient would
-/// be rounding noise.
+/// A linear layer without bias: a norm behind it would take the bias out again, and its gradient
+/// would be rounding noise.
 struct Mix {
   Parameter weight{Shape{5, 5}, normal(0.7)};
   Var operator()(const Var& x) const { return matmul(x, weight); }

@@ -45,7 +45,9 @@ const Rows batch = random_rows(rows, 6, 3, exact(), 1);
 TEST_CASE("a norm over the cycle equals one batch to 1e-12, however ragged the split") {
   const ResidualNet net;
   const Result one = run(net, batch, {rows});
-  for (const auto& sizes : {std::vector<int64_t>{24, 24}, {17, 1, 30}, std::vector<int64_t>(24, 2),
+  for (const auto& sizes : {std::vector<int64_t>{24, 24},
+                            {17, 1, 30},
+                            std::vector<int64_t>(24, 2),
                             std::vector<int64_t>(48, 1)}) {
     CAPTURE(sizes.size());
     const Result split = run(net, batch, sizes);
@@ -95,7 +97,8 @@ TEST_CASE("normalising each micro-batch by itself fails the law") {
   Many alone;  // Σ of the micro-batches' gradients, each with its own moments
   for (const auto& [first, size] : {std::pair<int64_t, int64_t>{0, 24}, {24, 24}}) {
     const Result part = run(net, batch.slice(first, size), {size});
-    if (alone.empty()) alone = part.sums;
+    if (alone.empty())
+      alone = part.sums;
     else
       for (size_t i = 0; i < alone.size(); ++i)
         for (size_t e = 0; e < alone[i].size(); ++e) alone[i][e] += part.sums[i][e];
@@ -121,7 +124,8 @@ TEST_CASE("by hand a cycle operation throws, names the closure form, and the cyc
 TEST_CASE("cycle after cycle, and after training steps, the law holds") {
   ResidualNet split, whole;
   Cycle of_split(parameters(split)), of_whole(parameters(whole));
-  Sgd a(parameters(split), {.lr = 0.05, .momentum = 0.9}), b(parameters(whole), {.lr = 0.05, .momentum = 0.9});
+  Sgd a(parameters(split), {.lr = 0.05, .momentum = 0.9}),
+      b(parameters(whole), {.lr = 0.05, .momentum = 0.9});
   for (int step = 0; step < 3; ++step) {
     split.forget(), whole.forget();
     a.step(of_split.run(batch, {.samples = 7}, [&](const Rows& r) { return split.loss(r); }));
@@ -184,7 +188,9 @@ TEST_CASE("a cycle operation on constants, and a loss of constants, need no grad
     }));
   };
   CHECK(relative_error(run(13), run(48)) <= 1e-12);
-  const auto constant = [&](const Rows& micro) { return mean_squared_error(first(micro.x), micro.x); };
+  const auto constant = [&](const Rows& micro) {
+    return mean_squared_error(first(micro.x), micro.x);
+  };
   *first.cycle = {};
   Cycle cycle(parameters(net));
   const ClosedCycle closed = cycle.run(batch, {.samples = 13}, constant);

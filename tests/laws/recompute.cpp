@@ -7,8 +7,8 @@ namespace {
 const Where wheres[]{{Device::cpu(), DType::f32}, {Device::cpu(), DType::bf16}, exact()};
 
 // The bits of all that a cycle says, after one step.
-std::string result(Where where, Recompute recompute, double dropout, const char* accumulator = "f32",
-                   int64_t seed = 1) {
+std::string result(Where where, Recompute recompute, double dropout,
+                   const char* accumulator = "f32", int64_t seed = 1) {
   GptConfig config = tiny_gpt();
   config.layers = 5;  // not a square: the last group of blocks is smaller
   config.dropout = dropout;
@@ -54,14 +54,17 @@ TEST_CASE("dropout draws anew in each cycle and for each sample") {
   initialize(model, {exact().device, exact().dtype}, Seed{1});
   const TokenBatch batch = token_batch(config, 2, exact().device, 5);
   Cycle cycle(parameters(model));
-  const auto run = [&](const TokenBatch& b) { return sums_of(cycle.run(b, {.samples = 1}, chunked_loss(model))); };
+  const auto run = [&](const TokenBatch& b) {
+    return sums_of(cycle.run(b, {.samples = 1}, chunked_loss(model)));
+  };
   const Many first = run(batch), second = run(batch);
   CHECK(relative_error(first, second) > 0.01);
   TokenBatch renumbered = batch;
   renumbered.indices = {5, 6};
   Cycle again(parameters(model)), other(parameters(model));
   CHECK(sums_of(again.run(batch, {.samples = 1}, chunked_loss(model))) == first);
-  CHECK(relative_error(sums_of(other.run(renumbered, {.samples = 1}, chunked_loss(model))), first) > 0.01);
+  CHECK(relative_error(sums_of(other.run(renumbered, {.samples = 1}, chunked_loss(model))), first) >
+        0.01);
 }
 
 }  // namespace accrue::test

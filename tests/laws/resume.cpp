@@ -17,13 +17,11 @@ struct Checkpoint {
 
   template <class T>
   void save(const std::string& of, T& part) {
-    Visitor visitor({.parameter =
-                         [&](const std::string& name, Parameter& p) {
-                           tensors[of + name] = p.master().to_vector();
-                         },
-                     .tensor = [&](const std::string& name,
-                                   Tensor& t) { tensors[of + name] = t.to_vector(); },
-                     .integer = [&](const std::string& name, int64_t& n) { integers[of + name] = n; }});
+    Visitor visitor(
+        {.parameter = [&](const std::string& name,
+                          Parameter& p) { tensors[of + name] = p.master().to_vector(); },
+         .tensor = [&](const std::string& name, Tensor& t) { tensors[of + name] = t.to_vector(); },
+         .integer = [&](const std::string& name, int64_t& n) { integers[of + name] = n; }});
     part.visit(visitor);
   }
   template <class T>
@@ -33,14 +31,14 @@ struct Checkpoint {
       const Tensor from = Tensor::of<double>(to.shape(), numbers, Device::reference());
       launch(Device::reference(), kernel::Copy{from.in(), to.out(), Write::set});
     };
-    Visitor visitor({.parameter =
-                         [&](const std::string& name, Parameter& p) {
-                           fill(name, p.master());
-                           p.state()->changed();
-                         },
-                     .tensor = fill,
-                     .integer = [&](const std::string& name,
-                                    int64_t& n) { n = integers.at(of + name); }});
+    Visitor visitor(
+        {.parameter =
+             [&](const std::string& name, Parameter& p) {
+               fill(name, p.master());
+               p.state()->changed();
+             },
+         .tensor = fill,
+         .integer = [&](const std::string& name, int64_t& n) { n = integers.at(of + name); }});
     part.visit(visitor);
   }
 };
@@ -65,7 +63,7 @@ struct Process {
   Process(Where where, const char* accumulator, int64_t weights_seed = 1, int64_t stop_at = -1)
       : model(made(where, 1)),
         batch(token_batch(config(), 7, where.device, 5, {6, 2, 5, 6, 0, 1, 6})),
-        optimizer(parameters(model), {.lr = 0.01, .clip = 1}),
+        optimizer(parameters(model), {.lr = 0.01}),
         cycle(parameters(model), {.accumulate = accumulators::parse(accumulator),
                                   .at_edge = [stop_at](MicroStep done) {
                                     if (done.value == stop_at) throw Stop("here");
@@ -168,10 +166,12 @@ TEST_CASE("a cycle that was under way forgets its own when it loads another's") 
 }
 
 TEST_CASE("forgetting a part of the state would show") {
-  for (const std::string part : {"cycle.totals", "optimizer.mean.transformer.wte.weight",
-                                 "cycle.transformer.wte.weight.sum", "cycle.transformer.wte.weight.carry"}) {
+  for (const std::string part :
+       {"cycle.totals", "optimizer.mean.transformer.wte.weight", "cycle.transformer.wte.weight.sum",
+        "cycle.transformer.wte.weight.carry"}) {
     CAPTURE(part);
-    Process whole(wheres[0], "kahan"), first(wheres[0], "kahan", 1, 3), second(wheres[0], "kahan", 2);
+    Process whole(wheres[0], "kahan"), first(wheres[0], "kahan", 1, 3),
+        second(wheres[0], "kahan", 2);
     whole.step(), whole.step();
     CHECK_THROWS_AS((void)first.run(), Stop);
     first.step();

@@ -1,5 +1,6 @@
 // Law 1: any split of an effective batch, ragged ones included, equals one batch, as far as the
-// accumulator declares. Its negative controls: what people write by mistake must fail the same test.
+// accumulator declares. Its negative controls: what people write by mistake must fail the same
+// test.
 #include <memory>
 
 #include "support.h"
@@ -37,8 +38,8 @@ Many absolute_sum(const Stage& stage, const Sizes& sizes) {
   int64_t first = 0;
   for (int64_t size : sizes) {
     Cycle cycle(parameters(stage.model));
-    const Many one = sums_of(run_by_hand(cycle, stage.batch.slice(first, size), {size},
-                                         chunked_loss(stage.model)));
+    const Many one = sums_of(
+        run_by_hand(cycle, stage.batch.slice(first, size), {size}, chunked_loss(stage.model)));
     first += size;
     if (total.empty())
       for (const Numbers& numbers : one) total.emplace_back(numbers.size(), 0);
@@ -67,13 +68,16 @@ struct Optimizers {
 // Adam divides by √v + ε. Where a gradient is rounding noise alone (a key's bias), a small ε would
 // make a step of it; with this one a step is at most lr/ε times as wrong as its gradient.
 const Optimizers optimizers[]{
-    {"SGD", [](const Parameters& p) -> std::unique_ptr<Optimizer> {
+    {"SGD",
+     [](const Parameters& p) -> std::unique_ptr<Optimizer> {
        return std::make_unique<Sgd>(p, SgdConfig{.lr = 0.1, .momentum = 0.9, .clip = 1});
      }},
-    {"Adam", [](const Parameters& p) -> std::unique_ptr<Optimizer> {
+    {"Adam",
+     [](const Parameters& p) -> std::unique_ptr<Optimizer> {
        return std::make_unique<Adam>(p, AdamConfig{.lr = 0.01, .epsilon = 0.01, .clip = 1});
      }},
-    {"AdamW", [](const Parameters& p) -> std::unique_ptr<Optimizer> {
+    {"AdamW",
+     [](const Parameters& p) -> std::unique_ptr<Optimizer> {
        return std::make_unique<AdamW>(
            p, AdamConfig{.lr = 0.01, .epsilon = 0.01, .weight_decay = 0.1, .clip = 1});
      }},
@@ -147,7 +151,8 @@ TEST_CASE("the same for every architecture of Gpt") {
         config.tied = norm == NormKind::rms_norm;
         const Stage stage(exact(), config);
         Cycle one(parameters(stage.model)), other(parameters(stage.model));
-        CHECK(relative_error(sums_of(stage.run(one, {8})), sums_of(stage.run(other, {1, 7}))) <= law);
+        CHECK(relative_error(sums_of(stage.run(one, {8})), sums_of(stage.run(other, {1, 7}))) <=
+              law);
       }
 }
 
@@ -183,7 +188,8 @@ TEST_CASE("dropout that depended on the split would fail the law") {
   CHECK(relative_error(local, expected) > 0.01);
 }
 
-TEST_CASE("after three steps the weights of any split equal one batch's: every optimizer, accumulator") {
+TEST_CASE(
+    "after three steps the weights of any split equal one batch's: every optimizer, accumulator") {
   for (const Optimizers& which : optimizers)
     for (const auto& accumulator : {accumulators::f32(), accumulators::kahan()}) {
       CAPTURE(which.name);
@@ -206,15 +212,17 @@ TEST_CASE("bf16 sums: the weights of a split are as far off as bf16 rounds, and 
   }
 }
 
-// A micro-gradient itself is a chain of sums in f32: forward and backward pass about 2·(6·layers + 4)
-// operations, each with sums of up to 48 terms, whose errors are as good as random (√48 ≈ 7 roundings).
+// A micro-gradient itself is a chain of sums in f32: forward and backward pass about 2·(6·layers +
+// 4) operations, each with sums of up to 48 terms, whose errors are as good as random (√48 ≈ 7
+// roundings).
 constexpr double chain = 2 * (6 * 2 + 4) * 7;
 
 TEST_CASE("in f32 on the cpu a split is within the accumulator's bound of one batch") {
   const Stage stage({Device::cpu(), DType::f32});
   Stage reference(exact());
   assign(reference.model, stage.model);
-  for (const auto& accumulator : {accumulators::f32(), accumulators::kahan(), accumulators::bf16()}) {
+  for (const auto& accumulator :
+       {accumulators::f32(), accumulators::kahan(), accumulators::bf16()}) {
     CAPTURE(accumulator->name());
     Cycle one(parameters(reference.model));
     const Many expected = sums_of(reference.run(one, {8}));
@@ -222,7 +230,8 @@ TEST_CASE("in f32 on the cpu a split is within the accumulator's bound of one ba
       Cycle cycle(parameters(stage.model), {.accumulate = {{"*", accumulator}}});
       const Many actual = sums_of(stage.run(cycle, sizes));
       // A fused sum is added to by each deposit: tied weights have one per chunk and one per token.
-      const auto deposits = static_cast<int64_t>(accumulator->fused() ? 48 + 48 / 5 + 8 : sizes.size());
+      const auto deposits =
+          static_cast<int64_t>(accumulator->fused() ? 48 + 48 / 5 + 8 : sizes.size());
       const double bound = accumulator->error_bound(deposits) + chain * u_f32;
       CHECK(error_over(actual, expected, absolute_sum(reference, sizes)) <= bound);
     }
@@ -230,8 +239,8 @@ TEST_CASE("in f32 on the cpu a split is within the accumulator's bound of one ba
 }
 
 TEST_CASE("in bf16 on the cpu a split differs from one batch by f32's rounding of the sums alone") {
-  // Forward works row by row and is the same in any split. In backward only the weights' sums differ,
-  // and those are kept in f32: bf16's own unit of 2⁻⁸ may not show.
+  // Forward works row by row and is the same in any split. In backward only the weights' sums
+  // differ, and those are kept in f32: bf16's own unit of 2⁻⁸ may not show.
   GptConfig config = with_dropout();
   const Stage stage({Device::cpu(), DType::bf16}, config);
   Cycle one(parameters(stage.model));
@@ -257,7 +266,8 @@ TEST_CASE("micro-batch sizes that do not divide the batch are the ragged case of
 
 TEST_CASE("a micro-batch that is all padding leaves every accumulator bit for bit as it was") {
   for (Where where : {exact(), Where{Device::cpu(), DType::f32}, Where{Device::cpu(), DType::bf16}})
-    for (const auto& accumulator : {accumulators::f32(), accumulators::kahan(), accumulators::bf16()}) {
+    for (const auto& accumulator :
+         {accumulators::f32(), accumulators::kahan(), accumulators::bf16()}) {
       CAPTURE(text_of(where));
       CAPTURE(accumulator->name());
       const Stage stage(where);

@@ -27,9 +27,8 @@ Tokens counting(int32_t size) {
 }
 
 TokenLoader loader_of(int32_t size, int64_t context, int64_t batch, int64_t seed = 1) {
-  return {
-      counting(size),
-      {.context = context, .batch = batch, .seed = Seed{seed}, .device = Device::reference()}};
+  return {counting(size),
+          {.context = context, .batch = batch, .seed = Seed{seed}, .device = Device::reference()}};
 }
 
 Ids ids_of(const Tensor& tensor) {

@@ -36,7 +36,8 @@ TEST_CASE("linear: a straight line from peak to floor") {
   CHECK(schedule(Step{0}) == 0.5);
   CHECK(schedule(Step{1}) == 1);
   for (int64_t s = 2; s <= 12; ++s)
-    CHECK(schedule(Step{s}) == doctest::Approx(1 - 0.05 * static_cast<double>(s - 2)).epsilon(1e-14));
+    CHECK(schedule(Step{s}) ==
+          doctest::Approx(1 - 0.05 * static_cast<double>(s - 2)).epsilon(1e-14));
   CHECK(schedule(Step{13}) == 0.5);
 }
 

@@ -44,6 +44,7 @@ void Cycle::visit(Visitor& part) {
   part("batch", batch);
   part("shares", shares);
   state_->batch = static_cast<uint64_t>(batch);
+  state_->shares.reset();
   if (shares >= 0) state_->shares = shares != 0;
   if (state_->micro.value > 0) part("totals", state_->totals);
   state_->phase = state_->micro.value > 0 ? CycleState::Phase::edge : CycleState::Phase::idle;

@@ -148,8 +148,8 @@ std::vector<Cycle::Piece> Cycle::pieces(std::span<const int64_t> samples, MicroS
   return result;
 }
 
-ClosedCycle Cycle::run(std::span<const int64_t> samples, MicroSize size, const Closure& loss) {
-  const std::vector<Piece> todo = pieces(samples, size);
+ClosedCycle Cycle::run(std::span<const int64_t> samples, std::span<const Piece> todo,
+                       const Closure& loss) {
   if (todo.empty()) return close();  // stopped at the last edge
   if (!state_->whole) {
     try {

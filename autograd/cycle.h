@@ -97,18 +97,19 @@ class Cycle {
   /// that is its declared total and must be what the losses counted.
   template <Batch B, LossOf<B> F>
   ClosedCycle run(const B& all, MicroSize size, F loss) {
+    const std::vector<Piece> todo = pieces(all.samples(), size);
     declare(all);
-    return run(all.samples(), size,
+    return run(all.samples(), todo,
                [&](int64_t first, int64_t count) { return loss(all.slice(first, count)); });
   }
 
   /// The micro-batches of `all` that are still to do; the last one may be smaller.
   template <Batch B>
   std::vector<B> split(const B& all, MicroSize size) {
-    declare(all);
     std::vector<B> result;
     for (const auto& [first, count] : pieces(all.samples(), size))
       result.push_back(all.slice(first, count));
+    declare(all);
     return result;
   }
   /// Opens the scope of one micro-batch.
@@ -139,7 +140,7 @@ class Cycle {
   void declare_total(int64_t count);
   std::vector<Piece> pieces(std::span<const int64_t> samples, MicroSize size);
   using Closure = std::function<Loss(int64_t first, int64_t count)>;
-  ClosedCycle run(std::span<const int64_t> samples, MicroSize size, const Closure& loss);
+  ClosedCycle run(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);
   void run_one_by_one(std::span<const int64_t> samples, std::span<const Piece>,
                       const Closure& loss);
   void run_whole(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);

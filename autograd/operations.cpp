@@ -151,6 +151,12 @@ struct UnaryOp {
     return y;
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx) const {
+    // A gradient that nobody else holds is turned into dx where it lies: one stream less of memory.
+    if (dy.sharers() == 1 && dy.is_contiguous()) {
+      Tensor own = dy;
+      launch(dy.device(), UnaryBackward{formula, saved[0].in(), dy.in(), {own.out(), Write::set}});
+      return dx.pass(own);
+    }
     launch(dy.device(), UnaryBackward{formula, saved[0].in(), dy.in(), dx.place()});
   }
 };

@@ -67,7 +67,7 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var* const
     const Var& input = *inputs[i];
     values[i] = &input.value();
     if (!input.node()) continue;
-    needed = true;
+    needed = needed || input.node()->needs_gradient;
     if (input.node()->index >= 0)
       require_order(
           static_cast<OperationNode*>(input.node().get())->tape == this, "[", node->name(),

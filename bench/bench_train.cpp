@@ -7,6 +7,7 @@
 
 #include "engine.h"
 #include "floor.h"
+#include "profile.h"
 
 using namespace accrue;
 using namespace accrue::bench;
@@ -19,6 +20,7 @@ struct Work {
   std::vector<int64_t> micro_batches;
   int64_t effective = 0;
   int cycles = 5;
+  bool profile = false;
 };
 
 struct Trained {
@@ -28,21 +30,28 @@ struct Trained {
 
 // Cycles of both micro-batch sizes take turns, so that a drift of the machine's speed hits both.
 std::vector<Trained> train(const Work& work) {
+  const Device device = work.profile ? timed_device() : Device::cpu();
   Gpt model(work.config);
-  initialize(model, {Device::cpu(), work.dtype}, Seed{1});
+  initialize(model, {device, work.dtype}, Seed{1});
   AdamW optimizer(parameters(model), {.lr = 1e-4, .weight_decay = 0.1, .clip = 1.0});
   Cycle cycle(parameters(model));
-  const TokenBatch batch = random_batch(work.config, work.effective, Device::cpu());
+  const TokenBatch batch = random_batch(work.config, work.effective, device);
   std::vector<std::vector<double>> seconds(work.micro_batches.size());
   std::vector<Trained> result(work.micro_batches.size());
   for (int round = 0; round <= work.cycles; ++round)
     for (size_t i = 0; i < work.micro_batches.size(); ++i) {
       host_allocator().reset_peak();
+      reset_profile();
       const double start = now();
       optimizer.step(cycle.run(batch, {work.micro_batches[i]}, [&](const TokenBatch& micro) {
         return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets);
       }));
       if (round > 0) seconds[i].push_back(now() - start);
+      if (work.profile && round == work.cycles) {
+        std::fprintf(stderr, "micro-batch %ld, the last cycle:\n",
+                     static_cast<long>(work.micro_batches[i]));
+        print_profile(seconds[i].back());
+      }
       result[i].memory = host_allocator().use();
     }
   for (size_t i = 0; i < result.size(); ++i) result[i].seconds = median(seconds[i]);
@@ -124,6 +133,7 @@ int main(int argc, char** argv) {
   app.add_option("--effective-batch", work.effective, "sequences");
   app.add_option("--cycles", work.cycles, "measured cycles of each size")
       ->check(CLI::PositiveNumber);
+  app.add_flag("--profile", work.profile, "seconds of each kernel in the last cycle");
   app.add_flag("--engine", engine, "only the engine: kernels that do nothing");
   app.add_option("--engine-micro-batches", engine_micro, "micro-batches of the engine's cycle");
   CLI11_PARSE(app, argc, argv);

@@ -13,7 +13,6 @@
 namespace accrue {
 namespace {
 
-constexpr size_t small_cache = size_t{16} << 20;
 constexpr size_t huge_page = size_t{2} << 20;
 
 // Sizes close to each other share cached blocks: eight classes per power of two, at least 64 bytes
@@ -28,7 +27,7 @@ SizeClass class_of(size_t bytes) {
   return {log * 17 + steps, steps * step};
 }
 
-void* get_host(size_t bytes) {
+void* get_pages(size_t bytes) {
   const size_t alignment = bytes >= huge_page ? huge_page : 64;
   void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
 #ifdef __linux__
@@ -38,7 +37,7 @@ void* get_host(size_t bytes) {
   return block;
 }
 
-void give_back_host(void* block, size_t) { std::free(block); }
+void give_back_pages(void* block, size_t) { std::free(block); }
 
 thread_local Tag tag_now = Tag::activations;
 
@@ -70,12 +69,12 @@ void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
     if (!cached.empty()) {
       block = cached.back().block;
       cached.pop_back();
-      cached_bytes_ -= size;
+      if (size >= huge_page) cached_bytes_ -= size;
     } else {
-      block = source_.get(size);
+      block = fresh(size);
       if (!block) {
         trim_locked();
-        block = source_.get(size);
+        block = fresh(size);
       }
       if (!block)
         throw OutOfMemory(text("[allocate] expected ", bytes, " bytes for ",
@@ -87,23 +86,37 @@ void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
   return block;
 }
 
+// Small blocks are cut from large ones, so that they share huge pages; they are never given back.
+void* Allocator::fresh(size_t size) {
+  if (!caching_ || size >= huge_page) return source_.get(size);
+  if (arena_left_ < size) {
+    constexpr size_t arena_bytes = 16 * huge_page;
+    void* arena = source_.get(arena_bytes);
+    if (!arena) return nullptr;
+    arena_ = static_cast<char*>(arena);
+    arena_left_ = arena_bytes;
+  }
+  void* block = arena_;
+  arena_ += size;
+  arena_left_ -= size;
+  return block;
+}
+
 void Allocator::release(void* block, size_t bytes, Tag tag, bool dry) noexcept {
   const std::lock_guard lock(mutex_);
   ledgers_[dry].add(tag, -static_cast<int64_t>(bytes));
   if (!block) return;
   const auto [index, size] = class_of(bytes);
   // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its
-  // peak.
-  const auto limit = std::max(small_cache, static_cast<size_t>(ledgers_[0].peak_total));
-  if (!caching_ || cached_bytes_ + size > limit) {
-    source_.give_back(block, size);
-    return;
-  }
+  // peak. Pushing to the cache can fail for lack of memory; then a large block is given back.
+  const bool large = size >= huge_page;
+  const auto limit = static_cast<size_t>(ledgers_[0].peak_total);
+  if (!caching_ || (large && cached_bytes_ + size > limit)) return source_.give_back(block, size);
   try {
     cache_[index].push_back({block, size});
-    cached_bytes_ += size;
+    if (large) cached_bytes_ += size;
   } catch (...) {
-    source_.give_back(block, size);
+    if (large) source_.give_back(block, size);
   }
 }
 
@@ -124,6 +137,7 @@ void Allocator::trim() {
 
 void Allocator::trim_locked() {
   for (auto& cached : cache_) {
+    if (cached.empty() || cached.front().bytes < huge_page) continue;
     for (const Cached& one : cached) source_.give_back(one.block, one.bytes);
     cached.clear();
   }
@@ -132,7 +146,7 @@ void Allocator::trim_locked() {
 
 Allocator& host_allocator() {
   // Never destroyed: tensors with static lifetime may outlive any order of destruction.
-  static Allocator* allocator = new Allocator({get_host, give_back_host});
+  static Allocator* allocator = new Allocator({get_pages, give_back_pages});
   return *allocator;
 }
 

@@ -43,11 +43,12 @@ class Allocator {
 
   MemoryUse use(bool dry = false) const;
   void reset_peak(bool dry = false);
-  /// Gives all cached blocks back to where they came from.
+  /// Gives all large cached blocks back to where they came from.
   void trim();
 
  private:
   void trim_locked();
+  void* fresh(size_t size);
 
   struct Cached {
     void* block;
@@ -58,7 +59,9 @@ class Allocator {
   mutable std::mutex mutex_;
   MemoryUse ledgers_[2];                    // real, dry
   std::vector<std::vector<Cached>> cache_;  // by size class
-  size_t cached_bytes_ = 0;
+  size_t cached_bytes_ = 0;                 // in large blocks
+  char* arena_ = nullptr;  // what is left of the newest large block that small ones are cut from
+  size_t arena_left_ = 0;
 };
 
 /// Host memory, shared by the `cpu` and `reference` backends.

@@ -7,10 +7,10 @@ using namespace accrue;
 
 namespace {
 
-void print(const std::string& what, const In& in) {  // f32, row-major
+void print(const std::string& what, const In& in, double divisor = 1) {  // f32, row-major
   const auto* numbers = static_cast<const float*>(in.data);
   std::printf("%-28s", what.c_str());
-  for (int64_t i = 0; i < in.shape.elements(); ++i) std::printf(" %g", numbers[i]);
+  for (int64_t i = 0; i < in.shape.elements(); ++i) std::printf(" %g", numbers[i] / divisor);
   std::printf("\n");
 }
 
@@ -22,7 +22,7 @@ struct Shown final : Accumulator {
   void fold(GradBuffer& buffer, In micro, Write write) const override {
     print("  " + buffer.parameter() + (write == Write::set ? " set" : " add"), micro);
     Accumulator::fold(buffer, micro, write);
-    print("  " + buffer.parameter() + " sum is now", buffer.sum());
+    print("  " + buffer.parameter() + " sum is now", buffer.state("sum").in());
   }
 };
 
@@ -73,26 +73,20 @@ void run() {
     scope.backward(loss);
   }
   ClosedCycle closed = cycle.close();
-  const double count = closed.count(), mean_loss = closed.mean_loss();
-  std::printf("closed: loss sum, count, mean %g %g %g\n", mean_loss * count, count, mean_loss);
-  for (const auto& [name, one] : {std::pair{"w", &model.w}, {"b", &model.b}}) {
-    print(std::string(name) + " sum", closed.sum(*one));
-    std::printf("%s mean gradient %*s", name, 13, "");
-    for (double sum : closed.buffers()[one == &model.b]->state("sum").to_vector())
-      std::printf(" %g", sum / count);
-    std::printf("\n");
+  const double count = closed.count();
+  std::printf("%-28s %g\n%-28s %g\n", "count", count, "mean loss", closed.mean_loss());
+  for (const auto& buffer : closed.buffers()) {
+    print(buffer->parameter() + " sum", buffer->sum());
+    print(buffer->parameter() + " mean gradient", buffer->sum(), count);
   }
   // The update: w − lr·mean gradient = (3, 1) − 0.5·(2, 4); b: 2 − 0.5·2.
   const StepReport report = optimizer.step(std::move(closed));
   print("w after the step", model.w.master().in());
   print("b after the step", model.b.master().in());
-  std::printf("%s\n", nlohmann::ordered_json{{"mean_loss", report.mean_loss},
-                                             {"count", count},
-                                             {"steps", report.step.value},
-                                             {"w", model.w.master().to_vector()},
-                                             {"b", model.b.master().to_vector()}}
-                          .dump()
-                          .c_str());
+  const nlohmann::json result{{"mean_loss", report.mean_loss},
+                              {"w", model.w.master().to_vector()},
+                              {"b", model.b.master().to_vector()}};
+  std::printf("%s\n", result.dump().c_str());
 }
 
 }  // namespace

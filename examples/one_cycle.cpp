@@ -22,16 +22,17 @@ struct Options {
 
 /// One cycle, with everything that the table shows of it.
 struct Column {
-  int64_t micro_batches, samples;  // samples of a micro-batch
-  double loss, norm, difference, seconds;
-  MemoryUse memory;
+  int64_t micro_batches = 0, samples = 0;  // samples of a micro-batch
+  double loss = 0, norm = 0, difference = 0, seconds = INFINITY;
+  MemoryUse memory = {};
   std::vector<std::vector<double>> gradients;  // mean gradients, by parameter
 };
 
 Column compute(const Gpt& model, const Options& o, const TokenBatch& batch, int64_t samples) {
   constexpr int repetitions = 3;  // the first one warms up; the fastest counts
   const Parameters all = parameters(model);
-  Column column{.samples = samples, .seconds = INFINITY};
+  Column column;
+  column.samples = samples;
   for (int i = 0; i < repetitions; ++i) {
     host_allocator().reset_peak();
     Cycle cycle(all, {.accumulate = accumulators::parse(o.accumulate)});
@@ -147,6 +148,7 @@ int main(int argc, char** argv) {
   return run_program("one_cycle", [&] {
     Options o;
     CLI::App app("Computes one cycle with 1, 2, 4 and 8 micro-batches.", "one_cycle");
+    take_last(app);
     app.add_option("--data", o.data, "A text file")->required();
     app.add_option("--layers", o.model.layers)->capture_default_str();
     app.add_option("--heads", o.model.heads)->capture_default_str();
@@ -162,12 +164,8 @@ int main(int argc, char** argv) {
                   "--effective-batch: expected a multiple of 8, got ", o.effective_batch);
     require_usage(o.threads >= 1 && o.threads <= 1024, "--threads: expected 1 to 1024, got ",
                   o.threads);
-    try {
-      o.model.check();
-      accumulators::parse(o.accumulate);
-    } catch (const BadArgument& error) {
-      throw WrongUsage(error.what());
-    }
+    as_usage("", [&] { o.model.check(); });
+    as_usage("--accumulate: ", [&] { accumulators::parse(o.accumulate); });
     run(o);
   });
 }

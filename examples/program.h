@@ -23,6 +23,22 @@ void require_usage(bool good, const Parts&... parts) {
   if (!good) throw WrongUsage(text(parts...));
 }
 
+/// Runs a check of the library on what the command line said.
+template <class Check>
+void as_usage(const char* flag, Check&& check) {
+  try {
+    check();
+  } catch (const BadArgument& error) {
+    throw WrongUsage(text(flag, error.what()));
+  }
+}
+
+/// Before flags are added: of a flag given twice the last counts, so that scripts can be
+/// overridden.
+inline void take_last(CLI::App& app) {
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
 /// Reads the command line. False: help was asked for and printed.
 inline bool parse(CLI::App& app, int argc, char** argv) {
   try {

@@ -109,6 +109,14 @@ SafetensorsFile open_verified(const std::string& path) {
 
 bool Checkpoint::exists() const { return !files_in(folder_).empty(); }
 
+void Checkpoint::make_folder() const {
+  std::error_code error;
+  fs::create_directories(folder_, error);
+  if (error || !fs::is_directory(folder_))
+    throw Failure(text("[checkpoint] expected to make the folder '", folder_,
+                       "', got: ", error.message(), "; try another folder"));
+}
+
 void Checkpoint::save(Step step) {
   std::map<int64_t, std::string> files = files_in(folder_);
   const auto is_damaged = [&](const auto& file) {
@@ -135,11 +143,7 @@ void Checkpoint::save(Step step) {
   visit(visitor);
   metadata[checksum_key] = checksum(tensors, metadata);
 
-  std::error_code error;
-  fs::create_directories(folder_, error);
-  if (error)
-    throw Failure(text("[checkpoint] expected to make the folder '", folder_,
-                       "', got: ", error.message(), "; try another folder"));
+  make_folder();
   const std::string path = path_of(folder_, step);
   write_safetensors(path, tensors, metadata);
 
@@ -149,6 +153,7 @@ void Checkpoint::save(Step step) {
     old.push_back(files.begin()->second);
     files.erase(files.begin());
   }
+  std::error_code error;
   for (const std::string& one : old) fs::remove(one, error);  // one that stays does no harm
   damaged_.clear();
 }
@@ -162,7 +167,7 @@ bool Checkpoint::load() {
     std::optional<SafetensorsFile> file;
     try {
       file.emplace(open_verified(path));
-    } catch (const std::exception& error) {
+    } catch (const BadArgument& error) {  // not Failure: a file that cannot be opened may be whole
       warnings_.push_back(error.what());
       damaged_.push_back(path);
       continue;

@@ -26,6 +26,8 @@ class Checkpoint {
     return *this;
   }
 
+  /// Makes the folder. save() does so too; asked early, a bad name shows before the work begins.
+  void make_folder() const;
   /// Writes one file and removes all but it and the newest earlier one that load() found whole.
   /// Throws BadOrder if the folder holds a later step that was not loaded, Failure where the system
   /// refuses; files that were there are then intact.

@@ -91,10 +91,10 @@ void run(const Options& options) {
     training.resume();
     for (const std::string& warning : training.checkpoint.warnings())
       std::fprintf(stderr, "train_gpt: %s; the checkpoint before it is used\n", warning.c_str());
-  } else {
-    require(options.checkpoint.empty() || !training.checkpoint.exists(),
-            "[checkpoint] expected an empty folder '", options.checkpoint,
-            "', got one with checkpoints; try --resume, or another folder");
+  } else if (!options.checkpoint.empty()) {
+    require(!training.checkpoint.exists(), "[checkpoint] expected no checkpoints in '",
+            options.checkpoint, "', got some; try --resume, or another folder");
+    training.checkpoint.make_folder();
   }
   const Outcome outcome = train(training);
   if (options.sample > 0) std::printf("\n%s\n\n", training.sample_text().c_str());

@@ -16,7 +16,7 @@ struct Words {
   std::string positions = "learned", norm = "layer", activation = "gelu";
   bool untied = false;
   std::optional<double> min_lr;
-  std::optional<int64_t> warmup, checkpoint_interval;
+  std::optional<int64_t> warmup, checkpoint_interval, threads;
 };
 
 void add_model_flags(CLI::App& app, Options& o, Words& words) {
@@ -56,7 +56,7 @@ void add_training_flags(CLI::App& app, Options& o, Words& words) {
   app.add_option("--accumulate", o.accumulate,
                  "f32, bf16 or kahan; or by parameter, as in \"kahan:*.ln_*,f32:*\"")
       ->capture_default_str();
-  app.add_option("--threads", o.threads, "(default: all cores, or OMP_NUM_THREADS)");
+  app.add_option("--threads", words.threads, "(default: all cores, or OMP_NUM_THREADS)");
 }
 
 void add_run_flags(CLI::App& app, Options& o, Words& words) {
@@ -98,7 +98,7 @@ void apply(Options& o, const Words& words) {
   o.min_lr = words.min_lr.value_or(o.lr / 10);
   o.warmup = words.warmup.value_or(std::min<int64_t>(100, o.steps / 5));
   o.checkpoint_interval = words.checkpoint_interval.value_or(o.eval_interval);
-  if (o.threads == 0) o.threads = omp_get_max_threads();
+  o.threads = words.threads.value_or(omp_get_max_threads());
 }
 
 void check(const Options& o) {
@@ -136,6 +136,7 @@ void check(const Options& o) {
   require_usage(o.warmup <= o.steps, "--warmup: expected at most the ", o.steps, " steps, got ",
                 o.warmup);
   require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
+  require_usage(!o.accumulate.empty(), "--accumulate: expected a name, got none");
   require_usage(o.device.backend->supports(o.dtype), "--dtype: expected one that the device has");
 }
 
@@ -145,18 +146,16 @@ std::optional<Options> read_options(int argc, char** argv) {
   Options options;
   Words words;
   CLI::App app("Trains a GPT on a text file by native gradient accumulation.", "train_gpt");
+  take_last(app);
   add_run_flags(app, options, words);
   add_model_flags(app, options, words);
   add_training_flags(app, options, words);
   if (!parse(app, argc, argv)) return std::nullopt;
   apply(options, words);
   check(options);
-  try {  // the library's own checks, whose message names what is wrong
-    options.model.check();
-    accumulators::parse(options.accumulate);
-  } catch (const BadArgument& error) {
-    throw WrongUsage(error.what());
-  }
+  // The library's own checks, whose messages name what is wrong.
+  as_usage("", [&] { options.model.check(); });
+  as_usage("--accumulate: ", [&] { accumulators::parse(options.accumulate); });
   return options;
 }
 

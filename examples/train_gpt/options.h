@@ -22,7 +22,7 @@ struct Options {
   std::string accumulate = "f32";
 
   int64_t eval_interval = 250, eval_batches = 0;
-  int64_t threads = 0;
+  int64_t threads = 1;
   Device device;
   DType dtype = DType::f32;
   bool dry_run = false;

@@ -62,8 +62,9 @@ Training::Training(const Options& o, const Data& d)
       .part("identity", identity);
 }
 
-// A small vocabulary's logits are smaller than the blocks' activations, so keeping them whole costs
-// little and saves the second product with the head that chunks would need.
+// A small vocabulary's logits are few beside the blocks' activations, so they may exist whole: this
+// and the form that takes hidden states and head in chunks need the same time, measured for 65 and
+// 256 tokens.
 Loss Training::loss(const TokenBatch& batch) const {
   return cross_entropy(model(batch.tokens), batch.targets);
 }

@@ -1,4 +1,6 @@
 // A loss carries what its sum is divided by; a cycle has one denominator.
+#include <map>
+
 #include "support.h"
 
 namespace accrue::test {
@@ -96,6 +98,22 @@ TEST_CASE("a cycle with counted losses refuses shares, and the other way round")
   }
 }
 
+TEST_CASE("a cycle that loads another's state takes its kind of losses too") {
+  Stage s;
+  Cycle idle(parameters(s.net)), under_way(parameters(s.net));
+  std::map<std::string, int64_t> saved;
+  Visitor save({.integer = [&](const std::string& name, int64_t& n) { saved[name] = n; }});
+  Visitor load({.integer = [&](const std::string& name, int64_t& n) { n = saved.at(name); }});
+  idle.visit(save);
+  {
+    MicroScope scope = under_way.begin(s.batch);
+    scope.backward(Loss::share(s.loss(s.batch).sum(), 12));
+  }
+  under_way.visit(load);
+  const auto loss = [&](const Rows& r) { return s.loss(r); };
+  CHECK(under_way.run(s.batch, {.samples = 3}, loss).count() == 12);
+}
+
 TEST_CASE("a batch's declared total must be what the losses counted") {
   Stage s;
   Sgd optimizer(parameters(s.net));
@@ -111,6 +129,19 @@ TEST_CASE("a batch's declared total must be what the losses counted") {
   // The refused cycle is gone, and its total with it.
   CHECK(cycle.run(s.batch, {.samples = 4}, [&](const Rows& r) { return s.loss(r); }).count() == 12);
   CHECK_THROWS_AS((void)cycle.run(Declared(s.batch, 0), {.samples = 4}, loss), BadArgument);
+}
+
+TEST_CASE("a batch that is refused declares nothing") {
+  Stage s;
+  Cycle cycle(parameters(s.net));
+  const Declared batch(s.batch, 12), other(s.batch.slice(1, 5), 99);
+  for (const Declared& micro : cycle.split(batch, {.samples = 3})) {
+    MicroScope scope = cycle.begin(micro);
+    CHECK_THROWS_AS((void)cycle.split(other, {.samples = 3}), BadOrder);
+    scope.backward(s.loss(micro));
+    CHECK_THROWS_AS((void)cycle.split(other, {.samples = 3}), BadOrder);
+  }
+  CHECK(cycle.close().count() == 12);
 }
 
 TEST_CASE("shares need not count up to the declared total") {

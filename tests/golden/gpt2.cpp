@@ -38,7 +38,6 @@ struct Tolerance {
 const double bf16_forward = std::sqrt(8 * 2 + 4) * u_bf16,
              bf16_backward = std::sqrt(2 * (8 * 2 + 4)) * u_bf16;
 const Tolerance tolerances[]{{exact(), 1e-10, 1e-10},
-                             {{Device::reference(), DType::f32}, 1e-5, 1e-5},
                              {{Device::cpu(), DType::f32}, 1e-5, 1e-5},
                              {{Device::cpu(), DType::bf16}, bf16_forward, bf16_backward}};
 
@@ -107,31 +106,32 @@ TEST_CASE("logits equal PyTorch's, of padded positions too") {
 TEST_CASE("loss and every gradient equal PyTorch's, for every split") {
   for (const char* name : files)
     for (const auto& [where, forward, backward] : tolerances)
-      for (const auto& sizes : splits)
-        for (int64_t chunk : {256, 17}) {
-          const Golden g(name);
-          const Gpt model = g.model(where);
-          Cycle cycle(parameters(model));
-          const ClosedCycle closed =
-              run_by_hand(cycle, g.batch(where.device), sizes, [&](const TokenBatch& micro) {
-                return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets, -100,
-                                     chunk);
-              });
-          CAPTURE(name);
-          CAPTURE(text_of(where));
-          CAPTURE(sizes.size());
-          CAPTURE(chunk);
-          CHECK(closed.count() == std::stod(g.file.metadata().at("count")));
-          CHECK(relative_error({closed.mean_loss()}, numbers_in(g.file, "loss")) <= forward);
-          const auto [error, which] = worst_gradient(closed, g.file);
-          CHECK_MESSAGE(error <= backward, which << " is off by " << error);
-        }
+      for (size_t split = 0; split < splits.size(); ++split) {
+        const std::vector<int64_t>& sizes = splits[split];
+        const int64_t chunk = split % 2 ? 17 : 256;  // several chunks, or one
+        const Golden g(name);
+        const Gpt model = g.model(where);
+        Cycle cycle(parameters(model));
+        const ClosedCycle closed =
+            run_by_hand(cycle, g.batch(where.device), sizes, [&](const TokenBatch& micro) {
+              return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets, -100,
+                                   chunk);
+            });
+        CAPTURE(name);
+        CAPTURE(text_of(where));
+        CAPTURE(sizes.size());
+        CAPTURE(chunk);
+        CHECK(closed.count() == std::stod(g.file.metadata().at("count")));
+        CHECK(relative_error({closed.mean_loss()}, numbers_in(g.file, "loss")) <= forward);
+        const auto [error, which] = worst_gradient(closed, g.file);
+        CHECK_MESSAGE(error <= backward, which << " is off by " << error);
+      }
 }
 
 TEST_CASE("ten AdamW steps have PyTorch's losses, for every split, recomputed or not") {
   for (const char* name : files)
     for (const auto& [where, forward, backward] : tolerances)
-      for (const auto& sizes : {splits[0], splits[1], splits[3]}) {
+      for (const auto& sizes : {splits[0], splits[1]}) {
         const bool again = sizes.size() == 3;
         const Golden g(name);
         const Gpt model = g.model(where, again ? Recompute::block : Recompute::none);

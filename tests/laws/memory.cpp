@@ -126,6 +126,26 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "a program that keeps its micro-batches' losses grows with K, if only by their four bytes") {
+  Gpt model(tiny_gpt());
+  initialize(model, {Device::cpu(), DType::f32}, Seed{1});
+  Cycle cycle(parameters(model));
+  const auto activations = [&](int64_t k) {
+    const TokenBatch batch = token_batch(model.config, k, Device::cpu(), 1);
+    return of(peaks_of(Mode::run,
+                       [&] {
+                         std::vector<Loss> kept;
+                         (void)cycle.run(batch, {.samples = 1}, [&](const TokenBatch& micro) {
+                           kept.push_back(chunked_loss(model)(micro));
+                           return kept.back();
+                         });
+                       }),
+              Tag::activations);
+  };
+  CHECK(activations(8) - activations(2) == 6 * (4 + 8));  // a sum in f32, a count in i64
+}
+
 TEST_CASE("what grows is the micro-batch: one batch of sixteen takes more than sixteen of one") {
   const Work work{"f32"};
   const Peaks one = peaks_of(Mode::dry, [&] { train(work, 16, 1); });

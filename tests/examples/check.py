@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Runs the example programs: what they compute, and what they say to bad input.
+
+    check.py BIN_DIR
+"""
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+BIN = Path(sys.argv.pop(1)).resolve()
+TAGS = {"parameters", "copies", "gradients", "optimizer", "activations", "workspace"}
+TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "8", "--micro-batch", "2",
+        "--effective-batch", "5"]
+
+
+def run(program, *flags):
+    return subprocess.run([BIN / program, *map(str, flags)], capture_output=True, text=True,
+                          timeout=300, check=False)
+
+
+class Programs(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.text = self.folder / "text"
+        self.text.write_text("To be, or not to be: that is the question.\n" * 60)
+
+    def result(self, program, *flags):
+        """The JSON object in the last line of a run that must succeed without a word on stderr."""
+        done = run(program, *flags)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.args)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def train(self, *flags):
+        return self.result("train_gpt", "--data", self.text, *TINY, *flags)
+
+    def refused(self, status, word, program, *flags):
+        """One line on stderr that has the word, the status, and nothing on stdout."""
+        done = run(program, *flags)
+        with self.subTest(flags=flags):
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertEqual(done.stdout, "")
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.assertIn(word, done.stderr)
+        return done
+
+    def test_by_hand_prints_the_numbers_of_its_comment(self):
+        done = run("by_hand")
+        self.assertEqual(done.returncode, 0)
+        # e = y − t: 2, −4, 4 | 2. Σ 2e·x = 4·(1, 1) − 8·(3, 0) + 8·(2, 1) = (−4, 12), then + 4·(3, 1).
+        # Σ 2e = 4, then + 4. Σ e² = 36, then + 4. Means over 4 samples; the step takes half of them.
+        expected = """
+            w 3 1 / b 2 / micro-batch 1 / y 6 11 9 / loss sum 36 / count 3 /
+            w set -4 12 / w sum is now -4 12 / b set 4 / b sum is now 4 /
+            micro-batch 2 / y 12 / loss sum 4 / count 1 /
+            w add 12 4 / w sum is now 8 16 / b add 4 / b sum is now 8 /
+            count 4 / mean loss 10 / w sum 8 16 / w mean gradient 2 4 / b sum 8 / b mean gradient 2 /
+            w after the step 2 -1 / b after the step 1"""
+        lines = done.stdout.splitlines()
+        # Within a micro-batch backward decides which parameter comes first.
+        self.assertCountEqual([" ".join(line.split()) for line in lines[:-1]],
+                              [" ".join(line.split()) for line in expected.split("/")])
+        self.assertEqual(json.loads(lines[-1]), {"mean_loss": 10, "w": [2, -1], "b": [1]})
+
+    def test_one_cycle_is_the_same_for_every_split(self):
+        log = self.folder / "log"
+        result = self.result("one_cycle", "--data", self.text, *TINY[:8], "--effective-batch", 8,
+                             "--log", log)
+        cycles = result["cycles"]
+        self.assertEqual([one["micro_batches"] for one in cycles], [1, 2, 4, 8])
+        for one in cycles:
+            # K sums of at most 2·8·8 products each: (K + 128)·2⁻²⁴ of Σ|g|, which cancels some ten times.
+            self.assertLess(one["largest_difference"], 1e-4)
+            self.assertAlmostEqual(one["loss"], cycles[0]["loss"], delta=1e-5)
+        self.assertEqual(cycles[0]["largest_difference"], 0)
+        activations = [one["peak_bytes"]["activations"] for one in cycles]
+        self.assertEqual(activations, sorted(activations, reverse=True))
+        self.assertLess(activations[3], activations[0] / 3)
+        self.assertEqual([json.loads(line) for line in log.read_text().splitlines()], cycles)
+        bf16 = self.result("one_cycle", "--data", self.text, *TINY[:8], "--effective-batch", 8,
+                           "--accumulate", "bf16")["cycles"]
+        self.assertGreater(bf16[3]["largest_difference"], 1e-4)  # or the check above could not fail
+
+    def test_readme_trains(self):
+        self.assertGreater(self.result("readme", self.text)["steps"], 1)
+
+    def test_a_run_reports_logs_and_learns(self):
+        log = self.folder / "log"
+        result = self.train("--steps", 30, "--eval-interval", 10, "--log", log, "--lr", 1e-2)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        self.assertEqual([line["step"] for line in lines], list(range(1, 31)))
+        self.assertEqual([line["step"] for line in lines if "val_loss" in line], [10, 20, 30])
+        self.assertEqual(result["val_loss"], lines[-1]["val_loss"])
+        self.assertEqual(result["train_loss"], lines[-1]["loss"])
+        self.assertLess(result["val_loss"], lines[0]["loss"])
+        self.assertLessEqual(result["best_val_loss"], result["val_loss"])
+        self.assertEqual(set(result["peak_bytes"]), TAGS)
+        self.assertEqual(result["steps"], 30)
+        self.assertEqual(len(result["weights_sha256"]), 64)
+        self.assertGreater(result["tokens_per_second"], 0)
+
+    def test_a_dry_run_predicts_the_peak_to_the_byte(self):
+        for flags in ([], ["--dtype", "bf16"], ["--recompute", "block", "--accumulate", "kahan"],
+                      ["--positions", "rope", "--norm", "rms", "--activation", "swiglu", "--untied"],
+                      ["--device", "reference", "--dropout", 0.1]):
+            with self.subTest(flags=flags):
+                predicted = self.train("--dry-run", *flags)
+                measured = self.train("--steps", 2, *flags)
+                self.assertEqual(predicted["peak_bytes"], measured["peak_bytes"])
+                self.assertEqual(predicted["parameters"], measured["parameters"])
+
+    def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(self):
+        folder, log = self.folder / "checkpoint", self.folder / "log"
+        flags = ["--steps", 20, "--dropout", 0.1, "--accumulate", "kahan", "--eval-interval", 5,
+                 "--checkpoint", folder, "--checkpoint-interval", 10, "--log", log]
+        whole = self.train(*flags)
+        whole_log = log.read_text()
+        (folder / "step-20.safetensors").unlink()  # as if stopped between steps 10 and 20
+        resumed = self.train(*flags, "--resume")
+        for key in ("weights_sha256", "val_loss", "best_val_loss", "train_loss", "steps"):
+            self.assertEqual(whole[key], resumed[key], key)
+        losses = [[json.loads(line)["loss"] for line in one.splitlines()]
+                  for one in (whole_log, log.read_text())]
+        self.assertEqual(*losses)
+        self.assertNotEqual(self.train(*flags[:-6], "--seed", 2)["weights_sha256"],
+                            whole["weights_sha256"])
+
+        # A damaged newest file is named, and the one before it serves.
+        newest = folder / "step-20.safetensors"
+        damaged = bytearray(newest.read_bytes())
+        damaged[-1] ^= 1
+        newest.write_bytes(damaged)
+        done = run("train_gpt", "--data", self.text, *TINY, *flags, "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("step-20.safetensors", done.stderr)
+        self.assertEqual(json.loads(done.stdout.splitlines()[-1])["weights_sha256"],
+                         whole["weights_sha256"])
+
+    def test_a_checkpoint_is_never_damaged(self):
+        folder = self.folder / "checkpoint"
+        base = ["--data", self.text, *TINY, "--checkpoint", folder]
+        flags = [*base, "--steps", 4, "--eval-interval", 2]
+        self.result("train_gpt", *flags)
+        saved = {path.name: path.read_bytes() for path in folder.iterdir()}
+        self.assertEqual(set(saved), {"step-2.safetensors", "step-4.safetensors"})
+        self.refused(1, "--resume", "train_gpt", *flags)
+        for change in (["--width", 32], ["--heads", 4], ["--tokenizer", "byte"], ["--seed", 2],
+                       ["--effective-batch", 6]):
+            self.refused(1, "try", "train_gpt", *flags, "--resume", *change)
+        # Weights that are not finite any more: the loss is not either, and the files stay.
+        self.refused(1, "finite", "train_gpt", *base, "--steps", 9, "--resume", "--lr", 1e30,
+                     "--clip", 0, "--eval-interval", 9, "--warmup", 0)
+        self.assertEqual({path.name: path.read_bytes() for path in folder.iterdir()}, saved)
+        for path in folder.iterdir():
+            path.write_bytes(path.read_bytes()[:100])
+        done = self.refused(1, "step-2.safetensors", "train_gpt", *flags, "--resume")
+        self.assertIn("step-4.safetensors", done.stderr)
+        shutil.rmtree(folder)
+        self.refused(1, "without --resume", "train_gpt", *flags, "--resume")
+
+    def test_a_sample_comes_before_the_result(self):
+        done = run("train_gpt", "--data", self.text, *TINY, "--steps", 2, "--sample", 50, "--top-k", 3)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertGreaterEqual(len(done.stdout), 50)
+        self.assertEqual(json.loads(done.stdout.splitlines()[-1])["steps"], 2)
+
+    def test_impossible_flags_are_wrong_usage(self):
+        for flags in (["--heads", 3], ["--layers", 0], ["--width", 0], ["--context", 0],
+                      ["--micro-batch", 0], ["--micro-batch", 6], ["--effective-batch", 0],
+                      ["--steps", 0], ["--steps", "ten"], ["--steps", 1.5], ["--lr", "nan"],
+                      ["--lr", "fast"], ["--lr", -1], ["--min-lr", 1], ["--warmup", 99, "--steps", 9],
+                      ["--beta2", 1], ["--clip", -1], ["--dropout", 1], ["--dropout", "nan"],
+                      ["--threads", 0], ["--threads", -1], ["--eval-interval", 0],
+                      ["--eval-batches", -1], ["--accumulate", "f8"], ["--accumulate", ""],
+                      ["--tokenizer", "words"], ["--device", "tpu"], ["--dtype", "f16"],
+                      ["--recompute", "all"], ["--resume"], ["--checkpoint-interval", 5],
+                      ["--checkpoint-interval", 0, "--checkpoint", self.folder / "c"],
+                      ["--sample", -1], ["--no-such-flag"], ["stray"],
+                      ["--width", 6, "--positions", "rope"]):
+            done = self.refused(2, "--help", "train_gpt", "--data", self.text, *TINY, *flags)
+            self.assertIn(str(flags[0]).strip("-"), done.stderr)
+        self.refused(2, "--data", "train_gpt")
+        self.refused(2, "--effective-batch", "one_cycle", "--data", self.text, "--effective-batch", 9)
+        self.refused(2, "heads", "one_cycle", "--data", self.text, "--heads", 3)
+        self.refused(2, "--data", "one_cycle")
+        self.refused(2, "no arguments", "by_hand", "1")
+        self.refused(2, "FILE", "readme")
+
+    def test_unusable_files_are_errors_that_name_them(self):
+        empty, short = self.folder / "empty", self.folder / "short"
+        empty.write_bytes(b"")
+        short.write_text("To be, or not")
+        latin = self.folder / "latin"
+        latin.write_bytes(b"caf\xe9 " * 200)
+        for path in (self.folder / "missing", empty, self.folder):
+            for program in ("train_gpt", "one_cycle"):
+                self.refused(1, str(path), program, "--data", path)
+            self.refused(1, str(path), "readme", path)
+        self.refused(1, "text", "train_gpt", "--data", short, *TINY)
+        self.refused(1, "context", "one_cycle", "--data", short)
+        self.refused(1, "UTF-8", "train_gpt", "--data", latin, *TINY)
+        nowhere = self.folder / "no" / "log"
+        self.refused(1, str(nowhere), "train_gpt", "--data", self.text, *TINY, "--log", nowhere)
+        self.refused(1, str(nowhere), "one_cycle", "--data", self.text, "--log", nowhere)
+        self.refused(1, str(self.text), "train_gpt", "--data", self.text, *TINY, "--steps", 1,
+                     "--checkpoint", self.text / "below")
+
+    def test_a_loss_that_is_not_finite_stops_the_run(self):
+        done = run("train_gpt", "--data", self.text, *TINY, "--lr", 1e30, "--clip", 0, "--warmup", 0,
+                   "--steps", 50)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn("finite", done.stderr)
+        self.assertIn("--lr", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

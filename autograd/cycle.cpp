@@ -7,43 +7,7 @@ namespace {
 
 using Phase = CycleState::Phase;
 
-const char* name_of(Phase phase) {
-  constexpr const char* names[] = {"idle", "between two micro-batches", "inside a micro-batch",
-                                   "broken by an exception in backward",
-                                   "closed and not yet stepped"};
-  return names[static_cast<int>(phase)];
-}
-
 }  // namespace
-
-uint64_t hash_samples(std::span<const int64_t> samples) {
-  return hash_of(samples.size(),
-                 {reinterpret_cast<const char*>(samples.data()), samples.size_bytes()});
-}
-
-// ---- what is shared
-
-GradBuffer& CycleState::buffer(ParameterState& parameter) const {
-  const auto found = buffer_of.find(&parameter);
-  require(found != buffer_of.end(), "[cycle] expected ", parameter.name,
-          " in the cycle or frozen, got "
-          "neither; add it to the cycle's parameters, or freeze(parameters(model).matching(\"",
-          parameter.name, "\"))");
-  return *found->second;
-}
-
-std::unique_ptr<Tape> CycleState::tape(Tape::Run run, std::span<const int64_t> samples) {
-  return std::make_unique<Tape>(run, std::vector<int64_t>(samples.begin(), samples.end()), index,
-                                [this](ParameterState& p) -> GradBuffer& { return buffer(p); });
-}
-
-void CycleState::require_edge(const char* call) const {
-  require_order(phase == Phase::idle || phase == Phase::edge, "[", call,
-                "] expected a cycle that is idle "
-                "or between two micro-batches, got one that is ",
-                name_of(phase),
-                phase == Phase::closed ? "; step it or drop its ClosedCycle" : "; try discard()");
-}
 
 void CycleState::add(const Loss& loss, const Tensor& value) {
   require(shares.value_or(loss.is_share()) == loss.is_share(),
@@ -179,7 +143,7 @@ ClosedCycle Cycle::close() {
   require_order(state_->phase == Phase::edge,
                 "[close] expected a cycle between two micro-batches, got "
                 "one that is ",
-                name_of(state_->phase), state_->phase == Phase::broken ? "; try discard()" : "");
+                phase_name(state_->phase), state_->phase == Phase::broken ? "; try discard()" : "");
   for (const auto& buffer : state_->buffers) buffer->close();
   state_->phase = Phase::closed;
   ++state_->index.value;

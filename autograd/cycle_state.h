@@ -34,6 +34,8 @@ struct CycleState {
   void clear();
 };
 
+/// In words, for messages.
+const char* phase_name(CycleState::Phase phase);
 uint64_t hash_samples(std::span<const int64_t> samples);
 
 }  // namespace accrue

@@ -27,7 +27,7 @@ SizeClass class_of(size_t bytes) {
   return {log * 17 + steps, steps * step};
 }
 
-void* get_pages(size_t bytes) {
+void* get_block(size_t bytes) {
   const size_t alignment = bytes >= huge_page ? huge_page : 64;
   void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
 #ifdef __linux__
@@ -37,7 +37,24 @@ void* get_pages(size_t bytes) {
   return block;
 }
 
-void give_back_pages(void* block, size_t) { std::free(block); }
+// Small blocks are cut from huge pages: what a small model touches fits into few of them. Called
+// under the allocator's lock.
+void* get_or_cut(size_t bytes) {
+  static char* arena = nullptr;
+  static size_t left = 0;
+  if (bytes >= huge_page) return get_block(bytes);
+  if (left < bytes) {
+    constexpr size_t arena_bytes = 16 * huge_page;
+    arena = static_cast<char*>(get_block(arena_bytes));
+    left = arena ? arena_bytes : 0;
+    if (!arena) return nullptr;
+  }
+  arena += bytes;
+  left -= bytes;
+  return arena - bytes;
+}
+
+void give_back_block(void* block, size_t) { std::free(block); }
 
 thread_local Tag tag_now = Tag::activations;
 
@@ -57,8 +74,7 @@ void MemoryUse::reset_peak() {
   peak_total = total;
 }
 
-Allocator::Allocator(Source source)
-    : source_(source), caching_(!std::getenv("ACCRUE_NO_CACHE")), cache_(65 * 17) {}
+Allocator::Allocator(Source source) : source_(source), cache_(65 * 17) {}
 
 void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
   const std::lock_guard lock(mutex_);
@@ -69,12 +85,12 @@ void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
     if (!cached.empty()) {
       block = cached.back().block;
       cached.pop_back();
-      if (size >= huge_page) cached_bytes_ -= size;
+      if (size >= source_.keep_below) cached_bytes_ -= size;
     } else {
-      block = fresh(size);
+      block = source_.get(size);
       if (!block) {
         trim_locked();
-        block = fresh(size);
+        block = source_.get(size);
       }
       if (!block)
         throw OutOfMemory(text("[allocate] expected ", bytes, " bytes for ",
@@ -86,37 +102,22 @@ void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
   return block;
 }
 
-// Small blocks are cut from large ones, so that they share huge pages; they are never given back.
-void* Allocator::fresh(size_t size) {
-  if (!caching_ || size >= huge_page) return source_.get(size);
-  if (arena_left_ < size) {
-    constexpr size_t arena_bytes = 16 * huge_page;
-    void* arena = source_.get(arena_bytes);
-    if (!arena) return nullptr;
-    arena_ = static_cast<char*>(arena);
-    arena_left_ = arena_bytes;
-  }
-  void* block = arena_;
-  arena_ += size;
-  arena_left_ -= size;
-  return block;
-}
-
 void Allocator::release(void* block, size_t bytes, Tag tag, bool dry) noexcept {
   const std::lock_guard lock(mutex_);
   ledgers_[dry].add(tag, -static_cast<int64_t>(bytes));
   if (!block) return;
   const auto [index, size] = class_of(bytes);
   // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its
-  // peak. Pushing to the cache can fail for lack of memory; then a large block is given back.
-  const bool large = size >= huge_page;
+  // peak. Pushing to the cache can fail for lack of memory; then the block is given back as well.
+  const bool counted = size >= source_.keep_below;
   const auto limit = static_cast<size_t>(ledgers_[0].peak_total);
-  if (!caching_ || (large && cached_bytes_ + size > limit)) return source_.give_back(block, size);
+  if (!source_.cache || (counted && cached_bytes_ + size > limit))
+    return source_.give_back(block, size);
   try {
     cache_[index].push_back({block, size});
-    if (large) cached_bytes_ += size;
+    if (counted) cached_bytes_ += size;
   } catch (...) {
-    if (large) source_.give_back(block, size);
+    if (counted) source_.give_back(block, size);
   }
 }
 
@@ -137,7 +138,7 @@ void Allocator::trim() {
 
 void Allocator::trim_locked() {
   for (auto& cached : cache_) {
-    if (cached.empty() || cached.front().bytes < huge_page) continue;
+    if (cached.empty() || cached.front().bytes < source_.keep_below) continue;
     for (const Cached& one : cached) source_.give_back(one.block, one.bytes);
     cached.clear();
   }
@@ -146,7 +147,9 @@ void Allocator::trim_locked() {
 
 Allocator& host_allocator() {
   // Never destroyed: tensors with static lifetime may outlive any order of destruction.
-  static Allocator* allocator = new Allocator({get_pages, give_back_pages});
+  static Allocator* allocator = std::getenv("ACCRUE_NO_CACHE")
+                                    ? new Allocator({get_block, give_back_block, false})
+                                    : new Allocator({get_or_cut, give_back_block, true, huge_page});
   return *allocator;
 }
 

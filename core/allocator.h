@@ -31,8 +31,10 @@ class Allocator {
   struct Source {  // where memory comes from: the host, a GPU
     void* (*get)(size_t bytes);
     void (*give_back)(void*, size_t bytes);
+    bool cache = true;  // keep freed blocks for reuse
+    size_t keep_below =
+        0;  // smaller blocks are never given back: the source cuts them from larger ones
   };
-  /// Without a cache where the environment has ACCRUE_NO_CACHE: for memory checkers.
   explicit Allocator(Source source);
   Allocator(const Allocator&) = delete;
 
@@ -48,23 +50,20 @@ class Allocator {
 
  private:
   void trim_locked();
-  void* fresh(size_t size);
 
   struct Cached {
     void* block;
     size_t bytes;
   };
   Source source_;
-  bool caching_;
   mutable std::mutex mutex_;
   MemoryUse ledgers_[2];                    // real, dry
   std::vector<std::vector<Cached>> cache_;  // by size class
   size_t cached_bytes_ = 0;                 // in large blocks
-  char* arena_ = nullptr;  // what is left of the newest large block that small ones are cut from
-  size_t arena_left_ = 0;
 };
 
-/// Host memory, shared by the `cpu` and `reference` backends.
+/// Host memory, shared by the `cpu` and `reference` backends. Where the environment has
+/// ACCRUE_NO_CACHE each block is allocated and freed by itself: for memory checkers.
 Allocator& host_allocator();
 
 /// Blocks that this thread allocates while the scope lives get this tag. The default is

@@ -115,6 +115,8 @@ Tensor Tensor::reshape(Shape shape) const {
 }
 
 Tensor Tensor::transpose(int a, int b) const {
+  if (a < 0) a += shape_.rank;
+  if (b < 0) b += shape_.rank;
   require(a >= 0 && b >= 0 && a < shape_.rank && b < shape_.rank,
           "[transpose] expected dimensions of ", shape_, ", got ", a, " and ", b);
   Tensor view = *this;

@@ -27,7 +27,7 @@ struct Accumulator {
   /// then folded once; this costs the bytes of one parameter's gradient at a time.
   virtual bool fused() const = 0;
   virtual SplitEquality split_equality() const { return SplitEquality::bounded; }
-  /// Bound of |sum − exact sum| / Σ|micro-gradients| after K micro-batches.
+  /// Bound of |sum − exact sum| / Σ|deposits| after K deposits (one each micro-batch and use).
   virtual double error_bound(int64_t micro_batches) const = 0;
   /// What lies in the buffer, each of the parameter's shape; "sum" is what the optimizer reads.
   /// `wide` is the dtype of the parameter's master.
@@ -43,7 +43,8 @@ namespace accumulators {
 
 /// Deposits add in f32 (f64 where the master is f64): error ≤ (K−1)·2⁻²⁴ of Σ|g|. 4 bytes a weight.
 std::shared_ptr<const Accumulator> f32();
-/// Deposits add in bf16: error ≤ (K−1)·2⁻⁸ of Σ|g|; equal terms stall at 256. To show why not.
+/// Deposits are rounded and add in bf16: error ≤ K·2⁻⁸ of Σ|g|; equal terms stall at 256. To show
+/// why not.
 std::shared_ptr<const Accumulator> bf16();
 /// Carries each addition's rounding error into the next one: error ≤ (2u + O(K·u²)) of Σ|g|, u =
 /// 2⁻²⁴. 8 bytes a weight. Source: Kahan, "Further remarks on reducing truncation errors", CACM 8,

@@ -11,13 +11,16 @@ std::shared_ptr<const Accumulator> named(std::string_view name) {
 
 Accumulators parse(std::string_view choice) {
   Accumulators result;
-  while (!choice.empty()) {
-    const size_t comma = choice.find(',');
+  for (size_t comma = 0; comma != std::string_view::npos;) {
+    comma = choice.find(',');
     const std::string_view one = choice.substr(0, comma);
     const size_t colon = one.find(':');
     const bool bare = colon == std::string_view::npos;
-    result.emplace_back(bare ? "*" : one.substr(colon + 1), named(one.substr(0, colon)));
-    choice = comma == std::string_view::npos ? "" : choice.substr(comma + 1);
+    const std::string_view pattern = bare ? "*" : one.substr(colon + 1);
+    require(!pattern.empty(), "[accumulator] expected name:pattern, got ", one,
+            "; try kahan:*.ln_1.*,f32:*");
+    result.emplace_back(pattern, named(one.substr(0, colon)));
+    if (comma != std::string_view::npos) choice = choice.substr(comma + 1);
   }
   return result;
 }

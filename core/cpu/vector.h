@@ -2,6 +2,10 @@
 #pragma once
 #include <omp.h>
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -32,6 +36,18 @@ inline void store(float* to, Floats values) { std::memcpy(to, &values, sizeof va
 
 /// bf16 numbers, as many as Floats has.
 typedef uint16_t Halves __attribute__((vector_size(lanes * 2)));
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+// What the loops below become elsewhere takes GCC 12 five and ten instructions here.
+inline Floats load(const BFloat16* from) {
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return std::bit_cast<Floats>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+/// Rounds to nearest, ties to even; a NaN stays a NaN; subnormal numbers become zero.
+inline void store(BFloat16* to, Floats values) {
+  const __m256bh halves = _mm512_cvtneps_pbh(std::bit_cast<__m512>(values));
+  std::memcpy(static_cast<void*>(to), &halves, sizeof halves);
+}
+#else
 inline Floats load(const BFloat16* from) {
   Halves values;
   std::memcpy(&values, from, sizeof values);
@@ -45,6 +61,7 @@ inline void store(BFloat16* to, Floats values) {
   const Halves halves = __builtin_convertvector(bits, Halves);
   std::memcpy(static_cast<void*>(to), &halves, sizeof halves);
 }
+#endif
 
 inline float to_float(float value) { return value; }
 inline float to_float(BFloat16 value) { return value; }

@@ -30,6 +30,14 @@ build() {  # build PRESET
   cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"
 }
 
+# The tests compare with the safetensors package of Python; without it they say that they skip.
+peer() {
+  python3 -c "import safetensors, numpy" 2> /dev/null ||
+    python3 -m pip install --quiet --disable-pip-version-check --target build/python safetensors numpy ||
+    echo "no safetensors package for Python here: its tests will be skipped"
+}
+export PYTHONPATH=$PWD/build/python${PYTHONPATH:+:$PYTHONPATH}
+
 run_tests() {  # run_tests PRESET THREADS [CTEST OPTION…]
   local preset=$1 count=$2
   shift 2
@@ -37,6 +45,7 @@ run_tests() {  # run_tests PRESET THREADS [CTEST OPTION…]
 }
 
 [ "${ACCRUE_SKIP_SETUP:-0}" = 1 ] || part "setup" scripts/setup.sh
+part "safetensors for Python" peer
 part "build, release" build release
 part "tests, release" run_tests release "$threads"
 # Tests labelled `once` do not compute: a second thread count tells nothing new of them.

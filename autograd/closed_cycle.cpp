@@ -22,8 +22,10 @@ double ClosedCycle::count() const {
 }
 MicroStep ClosedCycle::micro_batches() const { return state_->micro; }
 Step ClosedCycle::step() const { return state_->step; }
-std::span<const std::unique_ptr<GradBuffer>> ClosedCycle::buffers() const {
-  return state_->buffers;
+std::vector<const GradBuffer*> ClosedCycle::buffers() const {
+  std::vector<const GradBuffer*> result;
+  for (const auto& buffer : state_->buffers) result.push_back(buffer.get());
+  return result;
 }
 
 void ClosedCycle::finish(bool stepped) && {

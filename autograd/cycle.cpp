@@ -47,17 +47,22 @@ MicroScope::MicroScope(std::shared_ptr<CycleState> state, std::span<const int64_
   state_->require_edge("begin");
   require(!samples.empty(), "[begin] expected a micro-batch with samples, got an empty one");
   state_->phase = Phase::inside;
+  ticket_ = ++state_->scopes;
+}
+
+bool MicroScope::current() const {
+  return state_->phase == Phase::inside && state_->scopes == ticket_;
 }
 
 MicroScope::~MicroScope() {
-  if (state_->phase != Phase::inside) return;
+  if (!current()) return;
   // Left before backward: nothing was deposited, the cycle is where it was.
   for (const auto& buffer : state_->buffers) buffer->settle();
   state_->phase = state_->micro.value > 0 ? Phase::edge : Phase::idle;
 }
 
 void MicroScope::backward(const Loss& loss) {
-  require_order(state_->phase == Phase::inside,
+  require_order(current(),
                 "[backward] expected one call in a micro-batch, got "
                 "another; begin the next micro-batch");
   const Tensor& value = loss.sum().value();

@@ -58,7 +58,8 @@ class [[nodiscard]] ClosedCycle {
   double count() const;
   MicroStep micro_batches() const;
   Step step() const;
-  std::span<const std::unique_ptr<GradBuffer>> buffers() const;
+  /// To look at: a closed cycle's buffers are const.
+  std::vector<const GradBuffer*> buffers() const;
 
   /// For optimizers: ends the cycle. `stepped`: parameters were updated, Step advances.
   void finish(bool stepped) &&;
@@ -81,7 +82,9 @@ class [[nodiscard]] MicroScope {
  private:
   friend class Cycle;
   MicroScope(std::shared_ptr<CycleState> state, std::span<const int64_t> samples);
+  bool current() const;  // false once the cycle was discarded or another scope was opened
   std::shared_ptr<CycleState> state_;
+  int64_t ticket_ = 0;
   std::unique_ptr<Tape> tape_;
   TapeScope scope_;
 };
@@ -119,7 +122,7 @@ class Cycle {
   }
   /// Ends the cycle, after any micro-batch. Throws BadOrder before the first, inside one, or twice.
   ClosedCycle close();
-  /// Forgets the cycle under way; legal always.
+  /// Forgets the cycle under way; legal always but while its ClosedCycle lives.
   void discard();
 
   Step step() const;

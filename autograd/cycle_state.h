@@ -19,6 +19,7 @@ struct CycleState {
   int64_t declared = -1;       // the batch's own count; −1: none
   Phase phase = Phase::idle;
   bool whole = false;  // some operation needs the whole cycle: all tapes are recorded first
+  int64_t scopes = 0;  // opened so far; the newest one is alive
   MicroStep micro;
   int64_t samples_done = 0;
   uint64_t batch = 0;  // hash of the batch's samples, to know it again

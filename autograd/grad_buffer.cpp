@@ -22,9 +22,11 @@ Tensor& GradBuffer::state(std::string_view name) {
       text("[accumulator] expected a state that ", accumulator_->name(), " declares, got ", name));
 }
 
-In GradBuffer::sum() const {
-  return touched_ ? const_cast<GradBuffer*>(this)->state("sum").in() : In();
+const Tensor& GradBuffer::state(std::string_view name) const {
+  return const_cast<GradBuffer*>(this)->state(name);
 }
+
+In GradBuffer::sum() const { return touched_ ? state("sum").in() : In(); }
 
 Deposit GradBuffer::place() {
   require_order(life_ != Life::closed, "[grad buffer] expected a deposit into an open cycle, but ",

@@ -30,6 +30,7 @@ class GradBuffer {
 
   /// Part of the accumulator's state, by the name it declared. Throws BadArgument on another.
   Tensor& state(std::string_view name);
+  const Tensor& state(std::string_view name) const;
   /// The raw sum over the cycle; absent where nothing was deposited, which means exactly zero.
   In sum() const;
 

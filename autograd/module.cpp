@@ -43,8 +43,11 @@ Tensor ParameterState::working() {
                 "[parameter] expected an initialised parameter of shape ", shape,
                 ", got one without numbers; call initialize(model, {Device::cpu()}, Seed{1})");
   if (compute == master.dtype()) return master;
+  const TagScope tag(Tag::copies);
+  // A dry run over a real model leaves the model as it is.
+  if (current_mode() != Mode::run && master.in().data)
+    return Tensor(shape, compute, master.device());
   if (!copy) {
-    const TagScope tag(Tag::copies);
     copy = Tensor(shape, compute, master.device());
     copy.keep_packs();
   }
@@ -57,7 +60,7 @@ Tensor ParameterState::working() {
 }
 
 void ParameterState::changed(bool copy_fresh) {
-  stale = !copy_fresh;
+  stale = !copy_fresh || current_mode() != Mode::run;
   for (Tensor* tensor : {&master, &copy})
     if (*tensor) tensor->keep_packs().invalidate();
 }

@@ -1,5 +1,7 @@
 #include "accrue/autograd/operations.h"
 
+#include "accrue/core/views.h"
+
 namespace accrue {
 namespace {
 
@@ -69,14 +71,6 @@ struct ScaleOp {
   }
 };
 
-// A contiguous tensor as a matrix of its last dimension's rows.
-template <class View>
-View rows(View x) {
-  x.shape = {x.shape.elements() / x.shape[-1], x.shape[-1]};
-  x.strides = {x.shape[1], 1};
-  return x;
-}
-
 In transposed(In x) {
   std::swap(x.shape[0], x.shape[1]);
   std::swap(x.strides[0], x.strides[1]);
@@ -92,8 +86,10 @@ Tensor multiply(const char* name, const Tensor& x, const Tensor& weight, bool tr
   require(x.dtype() == w.dtype, "[", name, "] expected one dtype, got ", x.dtype(), " and ",
           w.dtype);
   require(x.is_contiguous(), "[", name, "] expected a contiguous x, got strides ", x.strides());
-  require(!bias || (bias.shape.rank == 1 && bias.shape[0] == w.shape[1]), "[", name,
-          "] expected a bias of shape [", w.shape[1], "], got ", bias.shape);
+  require(!bias || (bias.shape == Shape({w.shape[1]}) && bias.dtype == x.dtype()), "[", name,
+          "] expected a bias ", x.dtype(), " [", w.shape[1], "], got ", bias.dtype, " ",
+          bias.shape);
+  require(w.shape[0] > 0, "[", name, "] expected at least one column, got ", x.shape());
   Shape shape = x.shape();
   shape[-1] = w.shape[1];
   Tensor y(shape, x.dtype(), x.device());
@@ -145,6 +141,7 @@ struct MatmulOp {
 struct UnaryOp {
   UnaryFormula formula;
   Tensor forward(Saved& saved, const Tensor& x) const {
+    require(x.is_contiguous(), "[unary] expected a contiguous tensor, got strides ", x.strides());
     Tensor y = empty_like(x);
     launch(x.device(), Unary{formula, x.in(), y.out()});
     saved = {x};
@@ -173,11 +170,7 @@ struct SliceOp {
   void backward(const Saved&, const Tensor& dy, Edge dx) const {
     const Deposit d = dx.place();
     if (d.write == Write::set) launch(dy.device(), Fill{d.into, 0});  // dy covers only a part
-    Out part = d.into;
-    part.shape[0] = count;
-    if (part.data)
-      part.data = static_cast<char*>(part.data) + first * part.strides[0] * size_of(part.dtype);
-    launch(dy.device(), Copy{dy.in(), part, Write::add});
+    launch(dy.device(), Copy{dy.in(), part(d.into, first, count), Write::add});
   }
 };
 

@@ -128,10 +128,4 @@ void Tape::backward(const Var& out, const Tensor& cotangent, Graph graph) {
   if (graph == Graph::release) release();
 }
 
-void backward(const Var& out, const Tensor& cotangent, Graph graph) {
-  require_order(Tape::current() != nullptr,
-                "[backward] expected a scope that records; try Recording or Cycle::begin");
-  Tape::current()->backward(out, cotangent, graph);
-}
-
 }  // namespace accrue

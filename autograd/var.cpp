@@ -44,6 +44,9 @@ Var::Var(const Tensor& data, Deposit gradient)
     : value_(data), node_(std::make_shared<CallerLeaf>(data, gradient)) {
   require(gradient.into.shape == data.shape(), "[var] expected a gradient's place of shape ",
           data.shape(), ", got ", gradient.into.shape);
+  require(gradient.into.strides == contiguous_strides(data.shape()),
+          "[var] expected a contiguous place for the gradient, got strides ",
+          gradient.into.strides);
 }
 
 }  // namespace accrue

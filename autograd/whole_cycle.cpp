@@ -41,14 +41,20 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
                 "[run] expected a whole cycle for its cycle operations, got one "
                 "with micro-batches done; try discard()");
   std::vector<Recorded> all;
-  for (const auto& [first, count] : todo) {
-    auto tape = state_->tape(Tape::Run::later, samples.subspan(first, count));
-    const TapeScope scope(tape.get());
-    Loss recorded = loss(first, count);
-    if (recorded.sum().node() && recorded.sum().node()->index >= 0)
+  try {
+    for (const auto& [first, count] : todo) {
+      auto tape = state_->tape(Tape::Run::later, samples.subspan(first, count));
+      const TapeScope scope(tape.get());
+      Loss recorded = loss(first, count);
+      require(recorded.sum().node() && recorded.sum().node()->index >= 0,
+              "[run] expected a loss made by operations on parameters, got a constant");
       static_cast<OperationNode&>(*recorded.sum().node()).last_use = tape->size();
-    auto cut = cuts(*tape);
-    all.push_back({std::move(tape), std::move(recorded), std::move(cut), count});
+      auto cut = cuts(*tape);
+      all.push_back({std::move(tape), std::move(recorded), std::move(cut), count});
+    }
+  } catch (...) {
+    for (const auto& buffer : state_->buffers) buffer->settle();  // nothing will be deposited
+    throw;
   }
   const size_t segments = all[0].cut.size() - 1;
   for (const Recorded& one : all)
@@ -74,8 +80,11 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
         one.gatherer(s).gather_backward(one.gatherer(s).saved, one.gatherer(s).slot);
       for (const auto& buffer : state_->buffers) buffer->fold();
     }
-    if (s > 0)
-      for (const Recorded& one : all) one.tape->pull(one.cut[s], one.cut[s] + 1, Graph::release);
+    if (s == 0) continue;
+    for (const Recorded& one : all) {
+      one.tape->pull(one.cut[s], one.cut[s] + 1, Graph::release);
+      for (const auto& buffer : state_->buffers) buffer->fold();
+    }
   }
   state_->micro = {};
   for (const Recorded& one : all) state_->end_micro_batch(one.samples);

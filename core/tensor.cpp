@@ -40,8 +40,12 @@ Storage::~Storage() { device.backend->memory->release(data, bytes, tag, dry); }
 Tensor::Tensor(const Shape& shape, DType dtype, Device device)
     : shape_(shape), strides_(contiguous_strides(shape)), dtype_(dtype), device_(device) {
   require(device.backend, "[tensor] expected a device, got none; try Device::cpu()");
-  for (int64_t size : shape)
+  int64_t room = int64_t{1} << 48;  // elements; what no machine has, and no product overflows
+  for (int64_t size : shape) {
     require(size >= 0, "[tensor] expected sizes of at least 0, got shape ", shape);
+    require(size <= room, "[tensor] expected at most 2^48 elements, got shape ", shape);
+    if (size > 0) room /= size;
+  }
   if (current_mode() != Mode::shapes)
     storage_ = std::make_shared<Storage>(device, bytes(), current_tag());
 }
@@ -103,7 +107,8 @@ Tensor Tensor::reshape(Shape shape) const {
     else
       known *= shape[i];
   }
-  if (open >= 0 && known > 0) shape[open] = elements() / known;
+  require(open < 0 || known > 0, "[reshape] expected sizes above 0 beside −1, got ", shape);
+  if (open >= 0) shape[open] = elements() / known;
   require(shape.elements() == elements(), "[reshape] expected ", elements(), " elements, as in ",
           shape_, ", got shape ", shape);
   require(is_contiguous(), "[reshape] expected a contiguous tensor, got strides ", strides_,

@@ -14,7 +14,7 @@ Var layer_norm(const Var& x, const Var& gamma, const Var& beta, double epsilon =
 Var rms_norm(const Var& x, const Var& gamma, double epsilon = 1e-5);
 
 /// y[…] = table[ids[…]]. table [V, C]; ids i32 of any shape; y [ids…, C].
-/// Ids outside [0, V) are the caller's mistake and are checked by `reference` and the loaders only.
+/// Throws BadArgument on ids outside [0, V) (checked where they lie on the host).
 Var embedding(const Var& table, const Tensor& ids);
 
 /// Zeroes elements with probability p and divides the rest by 1 − p; the identity in evaluation.

@@ -1,5 +1,5 @@
 // Gpt: a decoder-only transformer whose parameters have the names and shapes of Hugging Face's
-// GPT-2 (GPT2LMHeadModel), so that its files load and ours are loaded.
+// GPT-2 (GPT2LMHeadModel), so that tensors of one map onto tensors of the other by name.
 #pragma once
 #include <optional>
 

@@ -1,4 +1,6 @@
+#include "accrue/core/views.h"
 #include "accrue/nn/functional.h"
+#include "accrue/nn/ids.h"
 
 namespace accrue {
 namespace {
@@ -9,12 +11,6 @@ Tensor count_targets(const Tensor& targets, int64_t ignore) {
   Tensor count({1}, DType::i64, targets.device());
   launch(targets.device(), CountTargets{targets.in(), count.out(), ignore});
   return count;
-}
-
-Out flat_rows(Out out) {
-  out.shape = {out.shape.elements() / out.shape[-1], out.shape[-1]};
-  out.strides = contiguous_strides(out.shape);
-  return out;
 }
 
 struct CrossEntropyOp {
@@ -32,7 +28,7 @@ struct CrossEntropyOp {
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dlogits) const {
     Deposit d = dlogits.place();
-    d.into = flat_rows(d.into);
+    d.into = rows(d.into);
     launch(dy.device(),
            CrossEntropyBackward{saved[0].in(), targets.in(), saved[1].in(), dy.in(), d, ignore});
   }
@@ -44,7 +40,7 @@ struct ChunkedCrossEntropyOp {
   Tensor targets;
   int64_t ignore, chunk;
 
-  int64_t rows() const { return targets.elements(); }
+  int64_t row_count() const { return targets.elements(); }
 
   Tensor logits(const Tensor& hidden, const Tensor& head, int64_t first, int64_t count) const {
     Tensor result({count, head.shape()[0]}, hidden.dtype(), hidden.device());
@@ -53,27 +49,27 @@ struct ChunkedCrossEntropyOp {
     return result;
   }
   Tensor forward(Saved& saved, const Tensor& x, const Tensor& head) const {
-    const Tensor hidden = x.reshape({rows(), -1});
+    const Tensor hidden = x.reshape({row_count(), -1});
     const DType wider = wide(x.dtype());
-    Tensor loss({1}, wider, x.device()), logsum({rows()}, wider, x.device());
+    Tensor loss({1}, wider, x.device()), logsum({row_count()}, wider, x.device());
     saved = {hidden, head, logsum};
-    for (int64_t first = 0; first < rows(); first += chunk) {
-      const int64_t count = std::min(chunk, rows() - first);
+    for (int64_t first = 0; first < row_count(); first += chunk) {
+      const int64_t count = std::min(chunk, row_count() - first);
       const Tensor part = logits(hidden, head, first, count);
       launch(x.device(), CrossEntropy{part.in(), targets.slice(first, count).in(), loss.out(),
                                       logsum.slice(first, count).out(),
                                       first ? Write::add : Write::set, ignore});
-      if (count == rows()) saved.push_back(part);
+      if (count == row_count()) saved.push_back(part);
     }
     return loss;
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dhead) const {
     const Tensor &hidden = saved[0], &head = saved[1], &logsum = saved[2];
     std::optional<Deposit> into_x, into_head;
-    if (dx) into_x = dx.place(), into_x->into = flat_rows(into_x->into);
+    if (dx) into_x = dx.place(), into_x->into = rows(into_x->into);
     if (dhead) into_head = dhead.place();
-    for (int64_t first = 0; first < rows(); first += chunk) {
-      const int64_t count = std::min(chunk, rows() - first);
+    for (int64_t first = 0; first < row_count(); first += chunk) {
+      const int64_t count = std::min(chunk, row_count() - first);
       Tensor part = saved.size() > 3 ? saved[3] : logits(hidden, head, first, count);
       Tensor dlogits =
           saved.size() > 3 ? empty_like(part) : part;  // kept logits serve a second time
@@ -81,21 +77,14 @@ struct ChunkedCrossEntropyOp {
                                                logsum.slice(first, count).in(), dy.in(),
                                                Deposit(dlogits.out(), Write::set), ignore});
       if (into_x)
-        launch(dy.device(),
-               Matmul{dlogits.in(), head.in(), rows_of(*into_x, first, count), into_x->write});
+        launch(dy.device(), Matmul{dlogits.in(), head.in(),
+                                   accrue::part(into_x->into, first, count), into_x->write});
       if (into_head) {
         launch(dy.device(), Matmul{dlogits.transpose(0, 1).in(), hidden.slice(first, count).in(),
                                    into_head->into, into_head->write});
         into_head->write = Write::add;
       }
     }
-  }
-  static Out rows_of(const Deposit& d, int64_t first, int64_t count) {
-    Out part = d.into;
-    part.shape[0] = count;
-    if (part.data)
-      part.data = static_cast<char*>(part.data) + first * part.strides[0] * size_of(part.dtype);
-    return part;
   }
 };
 
@@ -125,6 +114,7 @@ Tensor flat_targets(const char* what, const Shape& rows, const Tensor& targets) 
 
 Loss cross_entropy(const Var& logits, const Tensor& targets, int64_t ignore) {
   const Tensor flat = flat_targets("logits", logits.shape(), targets);
+  check_ids("cross_entropy", flat, logits.shape()[-1], ignore);
   return {record("cross_entropy", CrossEntropyOp{flat, ignore}, logits),
           count_targets(flat, ignore)};
 }
@@ -134,14 +124,20 @@ Loss cross_entropy(const Var& hidden, const Var& head, const Tensor& targets, in
   const Tensor flat = flat_targets("hidden states", hidden.shape(), targets);
   require(head.shape().rank == 2 && head.shape()[1] == hidden.shape()[-1],
           "[cross_entropy] expected a head [V, ", hidden.shape()[-1], "], got ", head.shape());
+  require(head.dtype() == hidden.dtype(), "[cross_entropy] expected one dtype, got ",
+          hidden.dtype(), " and ", head.dtype());
+  check_ids("cross_entropy", flat, head.shape()[0], ignore);
   require(chunk > 0, "[cross_entropy] expected chunks of at least one row, got ", chunk);
   return {record("cross_entropy", ChunkedCrossEntropyOp{flat, ignore, chunk}, hidden, head),
           count_targets(flat, ignore)};
 }
 
 Loss mean_squared_error(const Var& x, const Tensor& target) {
-  require(x.shape() == target.shape(), "[mean_squared_error] expected one shape, got ", x.shape(),
-          " and ", target.shape());
+  require(x.shape() == target.shape() && x.dtype() == target.dtype(),
+          "[mean_squared_error] expected one shape and dtype, got ", x.dtype(), " ", x.shape(),
+          " and ", target.dtype(), " ", target.shape());
+  require(x.value().is_contiguous() && target.is_contiguous(),
+          "[mean_squared_error] expected contiguous tensors; try a copy");
   return {record("mean_squared_error", SquaredErrorOp{target}, x), x.value().elements()};
 }
 

@@ -1,3 +1,4 @@
+#include "accrue/core/views.h"
 #include "accrue/nn/functional.h"
 
 namespace accrue {
@@ -7,21 +8,17 @@ using namespace kernel;
 
 Shape rows_of(const Tensor& x) { return {x.elements() / x.shape()[-1], x.shape()[-1]}; }
 
-Out rows(Out out) {
-  out.shape = {out.shape.elements() / out.shape[-1], out.shape[-1]};
-  out.strides = contiguous_strides(out.shape);
-  return out;
-}
-
 std::optional<Deposit> place(const Edge& edge) {
   if (!edge) return std::nullopt;
   return edge.place();
 }
 
 void check(const char* name, const Var& x, const Var& weight) {
-  require(x.shape().rank >= 1 && weight.shape() == Shape({x.shape()[-1]}), "[", name,
-          "] expected a weight of shape [", x.shape().rank ? x.shape()[-1] : 0, "] for x ",
-          x.shape(), ", got ", weight.shape());
+  require(x.shape().rank >= 1 && x.shape()[-1] > 0 && x.value().is_contiguous(), "[", name,
+          "] expected a contiguous x […, C], got ", x.shape());
+  require(weight.shape() == Shape({x.shape()[-1]}) && weight.dtype() == x.dtype(), "[", name,
+          "] expected a weight ", x.dtype(), " [", x.shape()[-1], "] for x ", x.shape(), ", got ",
+          weight.dtype(), " ", weight.shape());
 }
 
 Tensor normalize(Saved& saved, const Tensor& x, const Tensor& gamma, const In& beta, double epsilon,

@@ -30,7 +30,7 @@ void Adam::update(const Update& u, const Group& group, std::span<const size_t> m
   }
   const auto t = static_cast<double>(u.step.value + 1);
   launch(parameter(members[0]).master.device(),
-         kernel::Adam{items, u.scale, u.lr, beta1_, beta2_, epsilon_, group.weight_decay,
+         kernel::Adam{items, u.scale, u.lr, beta1_, beta2_, epsilon_, *group.weight_decay,
                       1 - std::pow(beta1_, t), 1 - std::pow(beta2_, t), decoupled_});
 }
 

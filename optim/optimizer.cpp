@@ -17,6 +17,8 @@ Optimizer::Optimizer(Parameters parameters, std::vector<Group> groups, double we
       state_names_(std::move(state_names)) {
   require(!parameters_.list.empty(), "[optimizer] expected at least one parameter, got none");
   require(clip_ >= 0, "[optimizer] expected a clip of at least 0 (0: none), got ", clip_);
+  for (Group& group : groups_)
+    if (!group.weight_decay) group.weight_decay = weight_decay;
   groups_.push_back({"*", weight_decay, 1});
   members_.resize(groups_.size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -48,7 +50,7 @@ Out Optimizer::copy_of(size_t i) const {
   return copy ? copy.out() : Out();
 }
 
-void Optimizer::run(Step step, double scale, std::span<const In> sums) {
+void Optimizer::run(const Update& all, std::span<const In> sums) {
   for (size_t g = 0; g < groups_.size(); ++g) {
     std::vector<size_t> members;
     std::vector<In> of_members;
@@ -58,7 +60,7 @@ void Optimizer::run(Step step, double scale, std::span<const In> sums) {
       of_members.push_back(sums[i]);
     }
     if (members.empty()) continue;
-    update({step, scale, lr_(step) * groups_[g].lr_factor}, groups_[g], members, of_members);
+    update({all.step, all.scale, all.lr * groups_[g].lr_factor}, groups_[g], members, of_members);
     for (size_t i : members)
       parameter(i).changed(/*copy_fresh=*/static_cast<bool>(parameter(i).copy));
   }
@@ -132,14 +134,22 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
     std::move(closed).finish(false);
     return report;
   }
+  // All rates first: a schedule that throws must find the model whole.
+  std::vector<double> rates;
+  for (const Optimizer* one : optimizers) {
+    rates.push_back(one->lr_(closed.step()));
+    require(std::isfinite(rates.back()), "[step] expected a finite learning rate at step ",
+            closed.step().value, ", got ", rates.back());
+  }
   const double scale = (clip > 0 && norm > clip ? clip / norm : 1) / count;
-  for (Optimizer* optimizer : optimizers) {
+  for (size_t i = 0; i < optimizers.size(); ++i) {
+    Optimizer* optimizer = optimizers[i];
     std::vector<In> sums;
     for (const auto& one : optimizer->parameters().list) {
       const auto found = gathered.sum_of.find(one.get());
       sums.push_back(found == gathered.sum_of.end() ? In() : found->second);
     }
-    optimizer->run(closed.step(), scale, sums);
+    optimizer->run({closed.step(), scale, rates[i]}, sums);
   }
   ++report.step.value;
   std::move(closed).finish(true);

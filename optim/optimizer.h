@@ -1,6 +1,7 @@
 // Optimizers: they read a ClosedCycle's sums once, as const, and normalise while they update.
 #pragma once
 #include <concepts>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ struct StepReport {
 /// Settings of the parameters whose names match; the first match wins.
 struct Group {
   std::string pattern;
-  double weight_decay = 0;
+  std::optional<double> weight_decay = {};  // unset: the optimizer's
   double lr_factor = 1;
 };
 
@@ -57,7 +58,7 @@ class Optimizer {
 
  private:
   friend StepReport step(ClosedCycle&& closed, std::span<Optimizer* const> optimizers);
-  void run(Step step, double scale, std::span<const In> sums);
+  void run(const Update& update, std::span<const In> sums);
 
   Parameters parameters_;
   std::vector<Group> groups_;

@@ -28,7 +28,8 @@ struct AdamConfig {
   std::vector<Group> groups = {};
 };
 /// m = β₁m + (1−β₁)g; v = β₂v + (1−β₂)g²; w −= lr·m̂/(√v̂ + ε), with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ).
-/// Adam: g = ḡ + weight_decay·w (arXiv 1412.6980).
+/// Adam: g = ḡ + weight_decay·w (arXiv 1412.6980). t counts the cycle's steps, also for parameters
+/// that were frozen before.
 struct Adam : Optimizer {
   explicit Adam(Parameters parameters, AdamConfig config = {});
 

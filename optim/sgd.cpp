@@ -23,7 +23,7 @@ void Sgd::update(const Update& u, const Group& group, std::span<const size_t> me
         {sums[i], parameter(p).master.out(), has_state() ? state(p, 0).out() : Out(), copy_of(p)});
   }
   launch(parameter(members[0]).master.device(),
-         kernel::Sgd{items, u.scale, u.lr, momentum_, group.weight_decay, nesterov_});
+         kernel::Sgd{items, u.scale, u.lr, momentum_, *group.weight_decay, nesterov_});
 }
 
 }  // namespace accrue

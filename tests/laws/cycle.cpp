@@ -114,10 +114,10 @@ TEST_CASE("optimizers leave the sums intact") {
       const auto optimizer = std::move(all_optimizers(parameters(s.net))[which]);
       Cycle cycle(parameters(s.net));
       ClosedCycle closed = s.run(cycle);
-      std::vector<GradBuffer*> buffers;
-      for (const auto& buffer : closed.buffers()) buffers.push_back(buffer.get());
+      std::vector<const GradBuffer*> buffers;
+      for (const auto& buffer : closed.buffers()) buffers.push_back(buffer);
       std::vector<std::string> before;
-      for (GradBuffer* buffer : buffers) before.push_back(bits_of(buffer->state("sum")));
+      for (const GradBuffer* buffer : buffers) before.push_back(bits_of(buffer->state("sum")));
       CHECK(!optimizer->step(std::move(closed)).skipped);
       for (size_t i = 0; i < buffers.size(); ++i)
         CHECK(bits_of(buffers[i]->state("sum")) == before[i]);  // the memory is the cycle's still

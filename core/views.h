@@ -1,0 +1,24 @@
+// Views of what kernels read and write: matrices of rows, and parts.
+#pragma once
+#include "accrue/core/tensor.h"
+
+namespace accrue {
+
+/// A contiguous In or Out as a matrix of its last dimension's rows.
+template <class View>
+View rows(View view) {
+  const int64_t width = view.shape[-1];
+  view.shape = {width ? view.shape.elements() / width : 0, width};
+  view.strides = {width, 1};
+  return view;
+}
+
+/// Entries [first, first + count) of dimension 0.
+inline Out part(Out out, int64_t first, int64_t count) {
+  out.shape[0] = count;
+  if (out.data)
+    out.data = static_cast<char*>(out.data) + first * out.strides[0] * size_of(out.dtype);
+  return out;
+}
+
+}  // namespace accrue

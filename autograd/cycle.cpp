@@ -77,6 +77,11 @@ void MicroScope::backward(const Loss& loss) {
 
 Cycle::Cycle(Parameters parameters, CycleOptions options) : state_(std::make_shared<CycleState>()) {
   state_->options = std::move(options);
+  for (const auto& [pattern, choice] : state_->options.accumulate)
+    require(!parameters.matching(pattern).list.empty(),
+            "[cycle] expected a pattern that matches a "
+            "parameter's name for ",
+            choice->name(), ", got ", pattern, "; try *");
   for (const auto& parameter : parameters.list) {
     auto accumulator = accumulators::f32();
     for (const auto& [pattern, choice] : state_->options.accumulate)

@@ -12,6 +12,8 @@ foreach(folder core autograd nn optim)
     PATTERN "cpu" EXCLUDE)
 endforeach()
 
+install(FILES accrue.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/accrue)
+
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/accrue)
 install(
   TARGETS accrue accrue_core accrue_reference accrue_cpu accrue_autograd accrue_nn accrue_optim

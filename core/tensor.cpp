@@ -37,15 +37,23 @@ Storage::Storage(Device device_, size_t bytes_, Tag tag_)
 
 Storage::~Storage() { device.backend->memory->release(data, bytes, tag, dry); }
 
-Tensor::Tensor(const Shape& shape, DType dtype, Device device)
-    : shape_(shape), strides_(contiguous_strides(shape)), dtype_(dtype), device_(device) {
-  require(device.backend, "[tensor] expected a device, got none; try Device::cpu()");
+namespace {
+
+const Shape& checked(const Shape& shape) {
   int64_t room = int64_t{1} << 48;  // elements; what no machine has, and no product overflows
   for (int64_t size : shape) {
     require(size >= 0, "[tensor] expected sizes of at least 0, got shape ", shape);
     require(size <= room, "[tensor] expected at most 2^48 elements, got shape ", shape);
     if (size > 0) room /= size;
   }
+  return shape;
+}
+
+}  // namespace
+
+Tensor::Tensor(const Shape& shape, DType dtype, Device device)
+    : shape_(checked(shape)), strides_(contiguous_strides(shape)), dtype_(dtype), device_(device) {
+  require(device.backend, "[tensor] expected a device, got none; try Device::cpu()");
   if (current_mode() != Mode::shapes)
     storage_ = std::make_shared<Storage>(device, bytes(), current_tag());
 }

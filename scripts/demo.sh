@@ -94,6 +94,7 @@ train "$steps" --warmup $((steps / 20)) --eval-interval $interval --eval-batches
 tail -n 1 $demo/output.txt > $demo/result.json
 
 say "One cycle, computed with 1, 2, 4 and 8 micro-batches"
-build/bin/one_cycle --data $text
+echo "A model that has not been trained; times are of this moment, on this machine."
+build/bin/one_cycle --data $text | tee $demo/one_cycle.txt | head -n -1  # the last line is for programs
 
 say "Done. Log, checkpoint and results lie in $demo/"

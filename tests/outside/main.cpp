@@ -2,8 +2,7 @@
 // backend, in micro-batches of 3 and 1.
 #include <cmath>
 
-#include "accrue/nn/layers.h"
-#include "accrue/optim/optimizers.h"
+#include "accrue/accrue.h"
 #include "core/tensor.h"
 
 using namespace accrue;
@@ -13,10 +12,9 @@ struct Points {
   std::vector<int64_t> indices;
   std::span<const int64_t> samples() const { return indices; }
   Points slice(int64_t first, int64_t count) const {
-    return {
-        x.slice(first, count),
-        y.slice(first, count),
-        {indices.begin() + first, indices.begin() + first + count}};
+    return {x.slice(first, count),
+            y.slice(first, count),
+            {indices.begin() + first, indices.begin() + first + count}};
   }
 };
 

@@ -66,7 +66,8 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
       ->capture_default_str();
   app.add_option("--eval-interval", o.eval_interval, "Steps between validations")
       ->capture_default_str();
-  app.add_option("--eval-batches", o.eval_batches, "Micro-batches of a validation; 0: all windows")
+  app.add_option("--eval-batches", o.eval_batches,
+                 "Effective batches of a validation; 0: all windows")
       ->capture_default_str();
   auto* dry =
       app.add_flag("--dry-run", o.dry_run, "Print the bytes that a run needs; train nothing");

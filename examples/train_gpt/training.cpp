@@ -85,17 +85,19 @@ StepReport Training::step() {
 
 double Training::validate() {
   const int64_t context = options.model.context, all = windows(data.validation, context);
-  const int64_t batches = (all + options.micro_batch - 1) / options.micro_batch;
+  // Which windows are read must not depend on how many are computed at a time.
+  const int64_t size = options.effective_batch, batches = (all + size - 1) / size;
   const int64_t wanted =
       options.eval_batches == 0 ? batches : std::min(options.eval_batches, batches);
   double sum = 0, count = 0;
   for (int64_t i = 0; i < wanted; ++i) {
-    const int64_t first = i * batches / wanted * options.micro_batch;
-    const Loss part =
-        loss(window_batch(data.validation, first, std::min(options.micro_batch, all - first),
-                          context, options.device));
-    sum += part.sum().value().item();
-    count += part.count().item();
+    const int64_t first = i * batches / wanted * size, length = std::min(size, all - first);
+    const TokenBatch batch = window_batch(data.validation, first, length, context, options.device);
+    for (int64_t at = 0; at < length; at += options.micro_batch) {
+      const Loss part = loss(batch.slice(at, std::min(options.micro_batch, length - at)));
+      sum += part.sum().value().item();
+      count += part.count().item();
+    }
   }
   const double mean = sum / count;
   if (double* smallest = best.data<double>()) *smallest = std::min(*smallest, mean);

@@ -1,5 +1,6 @@
 // Linked into every program: OpenMP's waiting threads sleep after some 50 µs instead of spinning.
-// On a machine that runs anything else, spinning makes a training step five to twelve times slower.
+// On a machine that runs anything else, spinning makes a training step many times slower
+// (docs/performance.md).
 #include <unistd.h>
 
 namespace {

@@ -1,8 +1,15 @@
 #include "accrue/autograd/accumulator.h"
 
+#include "accrue/autograd/accumulators.h"
 #include "accrue/autograd/grad_buffer.h"
 
 namespace accrue {
+
+double Accumulator::bytes_per_weight(int64_t, DType wide) const {
+  double bytes = 0;
+  for (const State& one : state(wide, {1})) bytes += static_cast<double>(size_of(one.dtype));
+  return bytes;
+}
 
 void Accumulator::fold(GradBuffer& buffer, In micro, Write write) const {
   Tensor& sum = buffer.state("sum");
@@ -22,7 +29,7 @@ struct Bf16 final : Accumulator {
   std::string_view name() const override { return "bf16"; }
   bool fused() const override { return true; }
   double error_bound(int64_t k) const override { return static_cast<double>(k) * 0x1p-8; }
-  std::vector<State> state(DType) const override { return {{"sum", DType::bf16}}; }
+  std::vector<State> state(DType, const Shape&) const override { return {{"sum", DType::bf16}}; }
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "accrue/core/kernels.h"
+#include "accrue/core/ordinal.h"
 
 namespace accrue {
 
@@ -16,44 +17,58 @@ class GradBuffer;
 /// formula bounds, or nothing.
 enum class SplitEquality { bounded, none };
 
+/// What a fold may know of its cycle.
+struct CycleFacts {
+  CycleIndex index;
+  MicroStep micro;             // micro-batches done before this one
+  int64_t micro_batches = -1;  // of the whole cycle; −1: not known beforehand
+  double divisor = -1;         // what the sums will be divided by; −1: not known beforehand
+};
+
 struct Accumulator {
   struct State {
     std::string name;
     DType dtype;
+    Shape shape = {};  // rank 0: the parameter's
   };
   virtual ~Accumulator() = default;
   virtual std::string_view name() const = 0;
   /// True: kernels deposit straight into "sum". False: a micro-batch's gradient is collected first,
   /// then folded once; this costs the bytes of one parameter's gradient at a time.
   virtual bool fused() const = 0;
+
+  // What it declares. A cycle refuses combinations that cannot work; tests are made from it.
   virtual SplitEquality split_equality() const { return SplitEquality::bounded; }
+  /// "sum" is the sum so far after every micro-batch, not only once it is finished.
+  virtual bool running_sum() const { return true; }
+  /// A micro-batch's gradient must be whole when it is folded; parts of it will not do.
+  virtual bool whole_micro() const { return false; }
+  /// Folds change nothing but the buffer: a cycle can be discarded, skipped, replayed.
+  virtual bool undoable() const { return true; }
+  /// finish() may have to refuse.
+  virtual bool may_overflow() const { return false; }
+  /// Folds need CycleFacts::divisor: the batch declares its count(), or losses are shares.
+  virtual bool needs_divisor() const { return false; }
   /// Bound of |sum − exact sum| / Σ|deposits| after K deposits (one each micro-batch and use).
   virtual double error_bound(int64_t micro_batches) const = 0;
-  /// What lies in the buffer, each of the parameter's shape; "sum" is what the optimizer reads.
-  /// `wide` is the dtype of the parameter's master.
-  virtual std::vector<State> state(DType wide) const { return {{"sum", wide}}; }
+  /// Bytes a weight between micro-batches, after K of them.
+  virtual double bytes_per_weight(int64_t micro_batches, DType wide = DType::f32) const;
+
+  /// What lies in the buffer; "sum" is what the optimizer reads. `wide` is the dtype of the
+  /// parameter's master. A name that ends in `?` gets its memory when it is first asked for.
+  virtual std::vector<State> state(DType wide, const Shape&) const { return {{"sum", wide}}; }
+  /// Integers that it keeps, from cycle to cycle; zero at first.
+  virtual std::vector<std::string> numbers() const { return {}; }
+  /// Whether a state says anything now: what a checkpoint must hold of a cycle under way.
+  virtual bool live(const GradBuffer&, std::string_view) const { return true; }
   /// Folded only: adds one micro-batch's gradient. Write::set: the first of the cycle.
   virtual void fold(GradBuffer& buffer, In micro, Write write) const;
+  /// All is folded: leaves the raw sum in "sum". False: it cannot; the cycle must run again, and
+  /// will do better by the numbers it has learned.
+  virtual bool finish(GradBuffer&) const { return true; }
 };
 
 /// By name pattern; the first match wins; no match: f32.
 using Accumulators = std::vector<std::pair<std::string, std::shared_ptr<const Accumulator>>>;
 
-namespace accumulators {
-
-/// Deposits add in f32 (f64 where the master is f64): error ≤ (K−1)·2⁻²⁴ of Σ|g|. 4 bytes a weight.
-std::shared_ptr<const Accumulator> f32();
-/// Deposits are rounded and add in bf16: error ≤ K·2⁻⁸ of Σ|g|; equal terms stall at 256. To show
-/// why not.
-std::shared_ptr<const Accumulator> bf16();
-/// Carries each addition's rounding error into the next one: error ≤ (2u + O(K·u²)) of Σ|g|, u =
-/// 2⁻²⁴. 8 bytes a weight. Source: Kahan, "Further remarks on reducing truncation errors", CACM 8,
-/// 1965.
-std::shared_ptr<const Accumulator> kahan();
-/// By name; throws BadArgument that lists the names.
-std::shared_ptr<const Accumulator> named(std::string_view name);
-/// "kahan" for all, or pairs "name:pattern" with commas between: "kahan:*.ln_1.*,bf16:*".
-Accumulators parse(std::string_view choice);
-
-}  // namespace accumulators
 }  // namespace accrue

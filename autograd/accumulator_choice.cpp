@@ -1,12 +1,20 @@
 // Accumulators by name, as programs' flags give them.
-#include "accrue/autograd/accumulator.h"
+#include "accrue/autograd/accumulators.h"
 
 namespace accrue::accumulators {
 
+std::vector<std::shared_ptr<const Accumulator>> all() {
+  return {f32(), f64(), bf16(), bf16_stochastic(), kahan(), tree(), fixed_point()};
+}
+
 std::shared_ptr<const Accumulator> named(std::string_view name) {
-  for (const auto& one : {f32(), bf16(), kahan()})
+  std::string names;
+  for (const auto& one : all()) {
     if (one->name() == name) return one;
-  throw BadArgument(text("[accumulator] expected f32, bf16 or kahan, got ", name));
+    names += names.empty() ? "" : ", ";
+    names += one->name();
+  }
+  throw BadArgument(text("[accumulator] expected one of ", names, "; got ", name));
 }
 
 Accumulators parse(std::string_view choice) {

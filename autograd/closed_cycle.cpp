@@ -10,18 +10,36 @@ ClosedCycle::~ClosedCycle() {
 In ClosedCycle::sum(const Parameter& parameter) const {
   return state_->buffer(*parameter.state()).sum();
 }
-double ClosedCycle::mean_loss() const { return state_->totals.slice(0, 1).item() / count(); }
-double ClosedCycle::count() const {
-  const double counted = state_->totals.slice(1, 1).item();
-  const int64_t declared = state_->declared;
-  require(declared < 0 || *state_->shares || counted == static_cast<double>(declared) ||
+
+double CycleState::count() const {
+  if (counted == 0) return 0;
+  const double total = totals.slice(1, 1).item();
+  const bool all = counted == micro.value && phase == Phase::closed;
+  require(declared < 0 || *shares || !all || total == static_cast<double>(declared) ||
               current_mode() != Mode::run,
-          "[cycle] expected the declared total of ", declared, ", but the losses counted ",
-          counted);
-  return counted;
+          "[cycle] expected the declared total of ", declared, ", but the losses counted ", total);
+  return total;
 }
+
+double ClosedCycle::count() const { return state_->count(); }
+double ClosedCycle::divisor() const { return count() * state_->loss_scale(); }
+double ClosedCycle::mean_loss() const {
+  const double n = count();
+  return n == 0 ? std::nan("") : state_->totals.slice(0, 1).item() / n;
+}
+
+std::optional<Prefix> ClosedCycle::prefix() const {
+  if (!state_->prefix || state_->micro.value < 2) return std::nullopt;
+  const double squares = state_->prefix.slice(0, 1).item(), n = state_->prefix.slice(1, 1).item(),
+               divisor = n * state_->loss_scale();
+  return Prefix{squares / (divisor * divisor), n};
+}
+
+std::vector<MicroRecord> ClosedCycle::records() const { return state_->records.read(); }
+bool ClosedCycle::skips_non_finite() const { return state_->options.skip_non_finite; }
 MicroStep ClosedCycle::micro_batches() const { return state_->micro; }
 Step ClosedCycle::step() const { return state_->step; }
+CycleIndex ClosedCycle::index() const { return CycleIndex{state_->index.value - 1}; }
 std::vector<const GradBuffer*> ClosedCycle::buffers() const {
   std::vector<const GradBuffer*> result;
   for (const auto& buffer : state_->buffers) result.push_back(buffer.get());
@@ -29,10 +47,13 @@ std::vector<const GradBuffer*> ClosedCycle::buffers() const {
 }
 
 void ClosedCycle::finish(bool stepped) && {
+  if (state_->options.loss_scale) state_->options.loss_scale->update(stepped);
   if (stepped) ++state_->step.value;
   state_->clear();
   state_.reset();
 }
+
+std::vector<MicroRecord> Cycle::records() const { return state_->records.read(); }
 
 void Cycle::visit(Visitor& part) {
   state_->require_edge("visit");
@@ -41,6 +62,7 @@ void Cycle::visit(Visitor& part) {
   part("step", state_->step.value);
   part("index", state_->index.value);
   part("micro", state_->micro.value);
+  part("counted", state_->counted);
   part("samples_done", state_->samples_done);
   part("declared", state_->declared);
   part("batch", batch);
@@ -48,8 +70,11 @@ void Cycle::visit(Visitor& part) {
   state_->batch = static_cast<uint64_t>(batch);
   state_->shares.reset();
   if (shares >= 0) state_->shares = shares != 0;
-  if (state_->micro.value > 0) part("totals", state_->totals);
-  state_->phase = state_->micro.value > 0 ? CycleState::Phase::edge : CycleState::Phase::idle;
+  if (state_->options.loss_scale) part("loss_scale", *state_->options.loss_scale);
+  const bool under_way = state_->micro.value > 0;
+  if (under_way && state_->counted > 0) part("totals", state_->totals);
+  if (under_way && state_->options.noise_scale) part("prefix", state_->prefix);
+  state_->phase = under_way ? CycleState::Phase::edge : CycleState::Phase::idle;
   for (const auto& buffer : state_->buffers) part(buffer->parameter(), *buffer);
 }
 

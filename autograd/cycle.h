@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "accrue/autograd/grad_buffer.h"
+#include "accrue/autograd/closed_cycle.h"
 #include "accrue/autograd/loss.h"
 #include "accrue/autograd/tape.h"
 
@@ -32,42 +32,6 @@ concept LossOf = requires(F f, const B& b) {
 
 struct MicroSize {
   int64_t samples;
-};
-
-struct CycleOptions {
-  Accumulators accumulate = {};  // default: f32
-  /// Called between micro-batches with the number done: save a checkpoint, or throw to stop.
-  std::function<void(MicroStep)> at_edge = {};
-};
-
-struct CycleState;
-
-/// A finished cycle, to be stepped once. Dropped unstepped it is discarded, the model untouched.
-class [[nodiscard]] ClosedCycle {
- public:
-  ClosedCycle(ClosedCycle&&) noexcept = default;
-  ClosedCycle& operator=(ClosedCycle&&) = delete;
-  ~ClosedCycle();
-
-  /// The raw sum of a parameter's gradient; absent where nothing was deposited: exactly zero.
-  /// Throws BadArgument if the parameter is not in the cycle.
-  In sum(const Parameter& parameter) const;
-  /// Σ loss / Σ count. Synchronises.
-  double mean_loss() const;
-  /// What the sums are to be divided by: Σ count over the cycle (1 for shares). Synchronises.
-  double count() const;
-  MicroStep micro_batches() const;
-  Step step() const;
-  /// To look at: a closed cycle's buffers are const.
-  std::vector<const GradBuffer*> buffers() const;
-
-  /// For optimizers: ends the cycle. `stepped`: parameters were updated, Step advances.
-  void finish(bool stepped) &&;
-
- private:
-  friend class Cycle;
-  explicit ClosedCycle(std::shared_ptr<CycleState> state) : state_(std::move(state)) {}
-  std::shared_ptr<CycleState> state_;
 };
 
 /// Inside: training, operations are recorded. Outside: evaluation.
@@ -97,12 +61,11 @@ class Cycle {
 
   /// Runs the closure on every micro-batch of `all`, forward and backward, and closes. Goes on at
   /// the edge where an exception or a checkpoint left the same batch. If the batch has a count(),
-  /// that is its declared total and must be what the losses counted.
+  /// that is its declared total and must be what the losses counted. In the tiers `split` and
+  /// `ranks` micro-batches are granules, whatever the size asked for.
   template <Batch B, LossOf<B> F>
   ClosedCycle run(const B& all, MicroSize size, F loss) {
-    const std::vector<Piece> todo = pieces(all.samples(), size);
-    declare(all);
-    return run(all.samples(), todo,
+    return run(all.samples(), size, declared(all),
                [&](int64_t first, int64_t count) { return loss(all.slice(first, count)); });
   }
 
@@ -110,9 +73,8 @@ class Cycle {
   template <Batch B>
   std::vector<B> split(const B& all, MicroSize size) {
     std::vector<B> result;
-    for (const auto& [first, count] : pieces(all.samples(), size))
+    for (const auto& [first, count] : pieces(all.samples(), size, declared(all)))
       result.push_back(all.slice(first, count));
-    declare(all);
     return result;
   }
   /// Opens the scope of one micro-batch.
@@ -128,6 +90,8 @@ class Cycle {
   Step step() const;
   CycleIndex index() const;
   MicroStep micro_batches() const;
+  /// One for each micro-batch of the cycle under way, or of the last one. Synchronises.
+  std::vector<MicroRecord> records() const;
   /// Buffers, totals and position: all that a checkpoint at an edge needs. Legal at an edge or
   /// idle.
   void visit(Visitor& part);
@@ -137,13 +101,15 @@ class Cycle {
     int64_t first, count;
   };
   template <class B>
-  void declare(const B& all) {
-    if constexpr (requires { all.count(); }) declare_total(static_cast<int64_t>(all.count()));
+  static int64_t declared(const B& all) {
+    if constexpr (requires { all.count(); }) return static_cast<int64_t>(all.count());
+    return -1;
   }
-  void declare_total(int64_t count);
-  std::vector<Piece> pieces(std::span<const int64_t> samples, MicroSize size);
+  std::vector<Piece> pieces(std::span<const int64_t> samples, MicroSize size, int64_t declared);
   using Closure = std::function<Loss(int64_t first, int64_t count)>;
-  ClosedCycle run(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);
+  ClosedCycle run(std::span<const int64_t> samples, MicroSize size, int64_t declared,
+                  const Closure& loss);
+  void run(std::span<const int64_t> samples, std::span<const Piece> todo, const Closure& loss);
   void run_one_by_one(std::span<const int64_t> samples, std::span<const Piece>,
                       const Closure& loss);
   void run_whole(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);

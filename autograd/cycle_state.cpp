@@ -38,4 +38,45 @@ void CycleState::require_edge(const char* call) const {
                 phase == Phase::closed ? "; step it or drop its ClosedCycle" : "; try discard()");
 }
 
+void CycleState::begin_micro_batch(int64_t samples) {
+  require(options.reproducible == Reproducible::run || batch_size > 0,
+          "[begin] expected micro-batches made by split(), which knows the whole cycle, for the "
+          "reproducibility asked for; got others");
+  phase = Phase::inside;
+  if (micro.value == 0) records.clear();
+  records.begin(samples);
+  if (!options.consume) return;
+  // In the last micro-batch a sum is final once its parameter has been through backward.
+  const bool last = samples_done + samples == batch_size;
+  std::function<void(GradBuffer&)> consume;
+  if (last) consume = [this](GradBuffer& one) { options.consume->consume(one, step, count()); };
+  for (const auto& buffer : buffers) buffer->when_final(consume);
+}
+
+bool CycleState::finish() {
+  bool all = true;
+  for (const auto& buffer : buffers) all = buffer->finish() && all;
+  return all;
+}
+
+void CycleState::clear() {
+  for (const auto& buffer : buffers) buffer->clear();
+  shares.reset();
+  declared = batch_size = facts.micro_batches = -1;
+  facts.divisor = -1;
+  counted = 0;
+  micro = {};
+  samples_done = 0;
+  phase = Phase::idle;
+}
+
+void CycleState::measure_prefix() {
+  std::vector<In> sums;
+  for (const auto& buffer : buffers)
+    if (const In sum = buffer->sum()) sums.push_back(sum);
+  const Out squares = prefix.slice(0, 1).out(), count = prefix.slice(1, 1).out();
+  launch(device, kernel::Dot{sums, sums, squares});
+  launch(device, kernel::Copy{totals.slice(1, 1).in(), count, Write::set});
+}
+
 }  // namespace accrue

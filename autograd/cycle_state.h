@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "accrue/autograd/cycle.h"
+#include "accrue/autograd/records.h"
 
 namespace accrue {
 
@@ -14,25 +15,44 @@ struct CycleState {
   std::vector<std::unique_ptr<GradBuffer>> buffers;
   std::unordered_map<const ParameterState*, GradBuffer*> buffer_of;
   Device device;
-  Tensor totals;               // f64 [2] on the device: Σ loss, Σ count
+  Tensor totals;  // f64 [2] on the device: Σ loss, Σ count
+  Tensor prefix;  // f64 [2]: the first micro-batch's ‖A₁‖² and count
+  Records records;
   std::optional<bool> shares;  // whether this cycle's losses are shares; unset before the first
   int64_t declared = -1;       // the batch's own count; −1: none
+  int64_t batch_size = -1;     // samples of the whole cycle; −1: not known
+  int64_t counted = 0;         // micro-batches in the totals: not dropped
   Phase phase = Phase::idle;
   bool whole = false;  // some operation needs the whole cycle: all tapes are recorded first
   int64_t scopes = 0;  // opened so far; the newest one is alive
-  MicroStep micro;
+  CycleFacts facts;    // what accumulators may know
+  MicroStep& micro = facts.micro;
+  CycleIndex& index = facts.index;
   int64_t samples_done = 0;
   uint64_t batch = 0;  // hash of the batch's samples, to know it again
   Step step;
-  CycleIndex index;
+
+  /// Makes the buffers; refuses what cannot work together and says what to use instead.
+  CycleState(const Parameters& parameters, CycleOptions options);
+  CycleState(const CycleState&) = delete;
 
   GradBuffer& buffer(ParameterState& parameter) const;
   std::unique_ptr<Tape> tape(Tape::Run run, std::span<const int64_t> samples);
   /// Throws BadOrder, naming `call`, unless a micro-batch may begin.
   void require_edge(const char* call) const;
+  double loss_scale() const { return options.loss_scale ? options.loss_scale->value() : 1; }
+  void begin_micro_batch(int64_t samples);
+  /// Backward of one micro-batch, as far as the filter lets it.
+  void deposit(Tape& tape, const Loss& loss);
   void add(const Loss& loss, const Tensor& value);
   void end_micro_batch(int64_t samples);
+  /// Finishes all sums. False: the cycle must run again.
+  bool finish();
   void clear();
+  double count() const;
+
+ private:
+  void measure_prefix();
 };
 
 /// In words, for messages.

@@ -1,38 +1,38 @@
 #include "accrue/autograd/grad_buffer.h"
 
 namespace accrue {
+namespace {
+
+constexpr CycleFacts no_facts;
+
+}  // namespace
 
 GradBuffer::GradBuffer(std::shared_ptr<ParameterState> parameter,
-                       std::shared_ptr<const Accumulator> accumulator)
-    : parameter_(std::move(parameter)), accumulator_(std::move(accumulator)) {
+                       std::shared_ptr<const Accumulator> accumulator, const CycleFacts* facts,
+                       Folds folds)
+    : parameter_(std::move(parameter)),
+      accumulator_(std::move(accumulator)),
+      facts_(facts ? facts : &no_facts),
+      folds_(folds) {
   require_order(static_cast<bool>(parameter_->master),
                 "[cycle] expected initialised parameters, got ",
                 parameter_->name.empty() ? "one without a name" : parameter_->name,
                 " without numbers; call initialize() first");
-  const TagScope tag(Tag::gradients);
-  const DType wide = parameter_->master.dtype();
-  for (const auto& [name, dtype] : accumulator_->state(wide))
-    states_.emplace_back(name, Tensor(parameter_->shape, dtype, parameter_->master.device()));
+  declared_ = accumulator_->state(parameter_->master.dtype(), parameter_->shape);
+  states_.resize(declared_.size());
+  for (const std::string& name : accumulator_->numbers()) numbers_.emplace_back(name, 0);
+  for (auto& one : declared_)
+    if (one.name.ends_with('?'))
+      one.name.pop_back();
+    else
+      state(one.name);
 }
-
-Tensor& GradBuffer::state(std::string_view name) {
-  for (auto& [own, tensor] : states_)
-    if (own == name) return tensor;
-  throw BadArgument(
-      text("[accumulator] expected a state that ", accumulator_->name(), " declares, got ", name));
-}
-
-const Tensor& GradBuffer::state(std::string_view name) const {
-  return const_cast<GradBuffer*>(this)->state(name);
-}
-
-In GradBuffer::sum() const { return touched_ ? state("sum").in() : In(); }
 
 Deposit GradBuffer::place() {
   require_order(life_ != Life::closed, "[grad buffer] expected a deposit into an open cycle, but ",
                 parameter(), "'s was closed; step or discard it first");
   life_ = Life::open;
-  if (accumulator_->fused()) {
+  if (accumulator_->fused() && folds_ == Folds::at_last_use) {
     const Write write = touched_ ? Write::add : Write::set;
     touched_ = true;
     return {state("sum").out(), write};
@@ -44,7 +44,12 @@ Deposit GradBuffer::place() {
 }
 
 void GradBuffer::used() {
-  if (--pending_ == 0) fold();
+  if (--pending_ > 0 || folds_ == Folds::when_judged) return;
+  fold();
+  if (!when_final_ || !touched_) return;
+  finish();
+  when_final_(*this);
+  consumed_ = true;
 }
 
 void GradBuffer::fold() {
@@ -59,6 +64,11 @@ void GradBuffer::settle() {
   pending_ = 0;
 }
 
+bool GradBuffer::finish() {
+  if (finished_ || !touched_) return true;
+  return finished_ = accumulator_->finish(*this);
+}
+
 void GradBuffer::close() {
   require_order(life_ != Life::closed, "[grad buffer] expected an open cycle, but ", parameter(),
                 "'s was closed already; step or discard it first");
@@ -67,18 +77,10 @@ void GradBuffer::close() {
 
 void GradBuffer::clear() {
   micro_ = Tensor();
+  when_final_ = nullptr;
   pending_ = 0;
-  touched_ = false;
+  touched_ = finished_ = consumed_ = false;
   life_ = Life::empty;
-}
-
-void GradBuffer::visit(Visitor& part) {
-  int64_t touched = touched_;
-  part("touched", touched);
-  for (auto& [name, tensor] : states_)
-    if (touched) part(name, tensor);
-  touched_ = touched != 0;
-  life_ = touched_ ? Life::open : Life::empty;
 }
 
 }  // namespace accrue

@@ -1,4 +1,5 @@
 // Kahan summation: the rounding error of each addition is carried into the next one.
+#include "accrue/autograd/accumulators.h"
 #include "accrue/autograd/grad_buffer.h"
 #include "accrue/core/map.h"
 
@@ -18,7 +19,9 @@ struct Kahan final : Accumulator {
   std::string_view name() const override { return "kahan"; }
   bool fused() const override { return false; }
   double error_bound(int64_t k) const override { return 2 * 0x1p-24 + 2 * k * 0x1p-48; }
-  std::vector<State> state(DType wide) const override { return {{"sum", wide}, {"carry", wide}}; }
+  std::vector<State> state(DType wide, const Shape&) const override {
+    return {{"sum", wide}, {"carry", wide}};
+  }
   void fold(GradBuffer& buffer, In micro, Write write) const override {
     Tensor &sum = buffer.state("sum"), &carry = buffer.state("carry");
     if (write == Write::set) {

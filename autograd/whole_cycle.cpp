@@ -40,7 +40,16 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
   require_order(state_->micro.value == 0,
                 "[run] expected a whole cycle for its cycle operations, got one "
                 "with micro-batches done; try discard()");
+  const CycleOptions& options = state_->options;
+  require(!options.filter && !options.noise_scale,
+          "[run] expected no filter and no noise scale with cycle operations, whose micro-batches "
+          "are under way at the same time; use them with other models");
+  for (const auto& buffer : state_->buffers)
+    require(!buffer->accumulator().whole_micro(), "[run] expected sums of any parts of gradients ",
+            "with cycle operations, whose micro-batches are under way at the same time; got ",
+            buffer->accumulator().name(), " for ", buffer->parameter(), "; use f32 or kahan");
   std::vector<Recorded> all;
+  state_->records.clear();
   try {
     for (const auto& [first, count] : todo) {
       auto tape = state_->tape(Tape::Run::later, samples.subspan(first, count));
@@ -70,9 +79,12 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
       one.tape->run(one.cut[s], one.cut[s + 1], Tape::Keep::saved);
       if (s + 1 == segments) {
         const Tensor value = one.loss.sum().node()->input();
+        state_->records.begin(one.samples);
+        state_->records.loss(value, one.loss.count());
         state_->add(one.loss, value);
         if (one.loss.sum().node()->needs_gradient)
-          one.loss.sum().node()->pass(Tensor::scalar(1, value.dtype(), value.device()));
+          one.loss.sum().node()->pass(
+              Tensor::scalar(state_->loss_scale(), value.dtype(), value.device()));
         ++state_->micro.value;
       }
       one.tape->pull(first_rule(one), one.cut[s + 1], Graph::release);

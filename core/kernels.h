@@ -197,10 +197,10 @@ struct SquaredErrorBackward {
   Deposit dx;
 };
 
-/// result f64 [1] = Σ over all tensors of Σ x², in f64, by a fixed tree. Infinite or NaN where any
-/// x is.
-struct SquaredSum {
-  std::span<const In> tensors;
+/// result f64 [1] = Σ_i Σ a[i]·b[i] over all tensors, in f64, by a fixed tree; a[i] and b[i] have
+/// one shape, dtypes may differ. Infinite or NaN where any term is. Squared norm: b = a.
+struct Dot {
+  std::span<const In> a, b;
   Out result;
 };
 
@@ -222,13 +222,14 @@ struct AdamItem {
   In sum;
   Out weight, mean, variance, copy;
 };
-/// g = sum·scale (+ weight_decay·w unless decoupled); m = β₁m + (1−β₁)g; v = β₂v + (1−β₂)g²;
-/// w −= lr·(m/correction1) / (√(v/correction2) + ε), after w −= lr·weight_decay·w where decoupled.
-/// correction_i = 1 − βᵢᵗ. Source: Kingma & Ba, arXiv 1412.6980; Loshchilov & Hutter, arXiv
-/// 1711.05101.
+/// g = sum·scale (+ weight_decay·w unless decoupled); m = decay1·m + gain1·g; v = decay2·v +
+/// gain2·g²; w −= lr·(m/correction1) / (√(v/correction2) + ε), after w −= lr·weight_decay·w where
+/// decoupled. Adam: decay_i = βᵢ, gain_i = 1 − βᵢ, correction_i = 1 − βᵢᵗ. An absent weight:
+/// moments alone (weight_decay is 0 then). Source: Kingma & Ba, arXiv 1412.6980; Loshchilov &
+/// Hutter, arXiv 1711.05101.
 struct Adam {
   std::span<const AdamItem> items;
-  double scale, lr, beta1, beta2, epsilon, weight_decay, correction1, correction2;
+  double scale, lr, decay1, gain1, decay2, gain2, epsilon, weight_decay, correction1, correction2;
   bool decoupled;
 };
 
@@ -249,7 +250,7 @@ using Kernels =
                Kernel<kernel::EmbeddingBackward>, Kernel<kernel::CrossEntropy>,
                Kernel<kernel::CrossEntropyBackward>, Kernel<kernel::CountTargets>,
                Kernel<kernel::SquaredError>, Kernel<kernel::SquaredErrorBackward>,
-               Kernel<kernel::SquaredSum>, Kernel<kernel::Sgd>, Kernel<kernel::Adam>>;
+               Kernel<kernel::Dot>, Kernel<kernel::Sgd>, Kernel<kernel::Adam>>;
 
 /// A set of kernels and the memory they work on.
 struct Backend {

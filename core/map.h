@@ -1,5 +1,6 @@
 // map(): a formula of one's own, over tensors on the host, in one pass.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -37,12 +38,27 @@ void store(const Out& out, int64_t i, T value) {
 template <class T, class F, size_t... O, size_t... I>
 void map_as(const F& f, const Out* outs, const In* ins, int64_t n, std::index_sequence<O...>,
             std::index_sequence<I...>) {
+  const bool plain = ((outs[O].dtype == dtype_of<T>)&&...) && ((ins[I].dtype == dtype_of<T>)&&...);
+  if (plain) {  // one dtype: no choice within the loop, which then vectorises
+    const std::array<T*, sizeof...(O)> to{static_cast<T*>(outs[O].data)...};
+    const std::array<const T*, sizeof...(I)> from{static_cast<const T*>(ins[I].data)...};
+#pragma omp parallel for simd if (parallel : n > 16384)
+    for (int64_t i = 0; i < n; ++i) f(to[O][i]..., from[I][i]...);
+    return;
+  }
 #pragma omp parallel for if (n > 16384)
   for (int64_t i = 0; i < n; ++i) {
     std::array<T, sizeof...(O)> values{load<T>(outs[O], i)...};
     f(values[O]..., load<T>(ins[I], i)...);
     (store(outs[O], i, values[O]), ...);
   }
+}
+
+inline bool runs_on_host(Device device) {
+  if (current_mode() != Mode::run) return false;
+  require(device.backend->memory == &host_allocator(), "[map] expected tensors on the host, got ",
+          device);
+  return true;
 }
 
 }  // namespace detail
@@ -52,9 +68,7 @@ void map_as(const F& f, const Out* outs, const In* ins, int64_t n, std::index_se
 /// host. Throws BadArgument otherwise. Does nothing in a dry run.
 template <class F, size_t O, size_t I>
 void map(const F& f, Device device, const Out (&outs)[O], const In (&ins)[I]) {
-  if (current_mode() != Mode::run) return;
-  require(device.backend->memory == &host_allocator(), "[map] expected tensors on the host, got ",
-          device);
+  if (!detail::runs_on_host(device)) return;
   const int64_t n = outs[0].shape.elements();
   auto check = [n](const In& in) {
     require(is_floating(in.dtype) && in.shape.elements() == n,
@@ -70,6 +84,28 @@ void map(const F& f, Device device, const Out (&outs)[O], const In (&ins)[I]) {
     detail::map_as<double>(f, outs, ins, n, o, i);
   else
     detail::map_as<float>(f, outs, ins, n, o, i);
+}
+
+/// body(first, last) for consecutive blocks of `block` elements, for formulae that map() cannot
+/// say: integers, random numbers. On the host; does nothing in a dry run.
+template <class Body>
+void for_blocks(Device device, int64_t n, int64_t block, const Body& body) {
+  if (!detail::runs_on_host(device)) return;
+#pragma omp parallel for if (n > 16384)
+  for (int64_t b = 0; b < (n + block - 1) / block; ++b)
+    body(b * block, std::min(n, (b + 1) * block));
+}
+
+/// body(i, most, all) for every element: raises `most`, or makes `all` false.
+template <class Body>
+void reduce_elements(Device device, int64_t n, double& most, bool& all, const Body& body) {
+  if (!detail::runs_on_host(device)) return;
+  double largest = most;
+  bool every = all;
+#pragma omp parallel for reduction(max : largest) reduction(&& : every) if (n > 16384)
+  for (int64_t i = 0; i < n; ++i) body(i, largest, every);
+  most = largest;
+  all = every;
 }
 
 }  // namespace accrue

@@ -37,6 +37,13 @@ TokenBatch TokenBatch::slice(int64_t first, int64_t count) const {
   return {std::move(part), targets.slice(first, count), {begin, begin + count}};
 }
 
+int64_t TokenBatch::count() const {
+  const int64_t n = targets.elements();
+  if (!targets.in().data) return n;  // a dry run
+  const std::vector<double> all = targets.to_vector();
+  return n - std::ranges::count(all, -100.0);
+}
+
 int64_t windows(const Tokens& tokens, int64_t context) {
   require(context > 0, "[windows] expected a context of at least 1 token, got ", context);
   return tokens.size() > 0 ? (tokens.size() - 1) / context : 0;

@@ -19,6 +19,8 @@ struct TokenBatch {
   std::span<const int64_t> samples() const { return indices; }
   /// Samples [first, first + count) as views. Throws BadArgument if out of range.
   TokenBatch slice(int64_t first, int64_t count) const;
+  /// Targets that count: what a cycle takes as its declared total. Padding is −100.
+  int64_t count() const;
 };
 
 /// Non-overlapping windows of context + 1 tokens, each beginning with the last token of the one

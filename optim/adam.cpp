@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "accrue/core/kernels.h"
@@ -22,16 +23,72 @@ Adam::Adam(Parameters parameters, AdamConfig config, bool decoupled)
 
 void Adam::update(const Update& u, const Group& group, std::span<const size_t> members,
                   std::span<const In> sums) {
-  std::vector<kernel::AdamItem> items;
+  // What was folded into the moments in this cycle is only applied.
+  std::vector<kernel::AdamItem> whole, folded;
   for (size_t i = 0; i < members.size(); ++i) {
     const size_t p = members[i];
-    items.push_back(
-        {sums[i], parameter(p).master.out(), state(p, 0).out(), state(p, 1).out(), copy_of(p)});
+    const bool is_folded = !folded_.empty() && folded_[p] == u.cycle.value;
+    (is_folded ? folded : whole)
+        .push_back({is_folded ? In() : sums[i], parameter(p).master.out(), state(p, 0).out(),
+                    state(p, 1).out(), copy_of(p)});
   }
   const auto t = static_cast<double>(u.step.value + 1);
-  launch(parameter(members[0]).master.device(),
-         kernel::Adam{items, u.scale, u.lr, beta1_, beta2_, epsilon_, *group.weight_decay,
-                      1 - std::pow(beta1_, t), 1 - std::pow(beta2_, t), decoupled_});
+  kernel::Adam all{whole,
+                   u.scale,
+                   u.lr,
+                   beta1_,
+                   1 - beta1_,
+                   beta2_,
+                   1 - beta2_,
+                   epsilon_,
+                   *group.weight_decay,
+                   1 - std::pow(beta1_, t),
+                   1 - std::pow(beta2_, t),
+                   decoupled_};
+  const Device device = parameter(members[0]).master.device();
+  if (!whole.empty()) launch(device, all);
+  all.items = folded;
+  all.decay1 = all.decay2 = 1;
+  all.gain1 = all.gain2 = 0;
+  if (!folded.empty()) launch(device, all);
+}
+
+void Adam::allow_folding() {
+  require(clip() == 0,
+          "[adam] expected no clip by the global norm where gradients go into the "
+          "moments one by one, got ",
+          clip(), "; clip each micro-batch by a filter, or use f32");
+  require(decoupled_ || !decays(),
+          "[adam] expected weight decay outside of the gradient, which "
+          "goes into the moments one by one; use AdamW");
+  folded_.resize(parameters().size(), -1);
+}
+
+void Adam::fold(const ParameterState& one, In sum, double divisor, double share, bool first,
+                CycleIndex cycle) {
+  const auto& list = parameters().list;
+  const auto found = std::ranges::find(list, &one, [](const auto& p) { return p.get(); });
+  require(found != list.end(), "[adam] expected one of its parameters, got ", one.name,
+          "; fold each parameter into the optimizer that steps it");
+  const size_t p = found - list.begin();
+  folded_[p] = cycle.value;
+  const kernel::AdamItem item{sum, {}, state(p, 0).out(), state(p, 1).out(), {}};
+  launch(one.master.device(), kernel::Adam{{&item, 1},
+                                           1 / divisor,
+                                           0,
+                                           first ? beta1_ : 1,
+                                           1 - beta1_,
+                                           first ? beta2_ : 1,
+                                           (1 - beta2_) * share,
+                                           epsilon_,
+                                           0,
+                                           1,
+                                           1,
+                                           true});
+}
+
+void Adam::visit_more(Visitor& part) {
+  for (size_t p = 0; p < folded_.size(); ++p) part("folded." + parameter(p).name, folded_[p]);
 }
 
 }  // namespace accrue

@@ -43,6 +43,17 @@ void Optimizer::visit(Visitor& part) {
   for (size_t which = 0; which < states_.size(); ++which)
     for (size_t i = 0; i < parameters_.size(); ++i)
       part(state_names_[which] + '.' + parameter(i).name, states_[which][i]);
+  visit_more(part);
+}
+
+bool Optimizer::decays() const {
+  return std::ranges::any_of(groups_, [](const Group& g) { return *g.weight_decay != 0; });
+}
+
+void Optimizer::update_one(size_t i, In sum, Step step, double divisor) {
+  std::vector<std::optional<In>> sums(parameters_.size());
+  sums[i] = sum;
+  run({step, {}, 1 / divisor, lr_(step)}, sums);
 }
 
 Out Optimizer::copy_of(size_t i) const {
@@ -50,17 +61,18 @@ Out Optimizer::copy_of(size_t i) const {
   return copy ? copy.out() : Out();
 }
 
-void Optimizer::run(const Update& all, std::span<const In> sums) {
+void Optimizer::run(const Update& all, std::span<const std::optional<In>> sums) {
   for (size_t g = 0; g < groups_.size(); ++g) {
     std::vector<size_t> members;
     std::vector<In> of_members;
     for (size_t i : members_[g]) {
-      if (parameter(i).frozen) continue;  // not even decayed
+      if (parameter(i).frozen || !sums[i]) continue;  // frozen: not even decayed
       members.push_back(i);
-      of_members.push_back(sums[i]);
+      of_members.push_back(*sums[i]);
     }
     if (members.empty()) continue;
-    update({all.step, all.scale, all.lr * groups_[g].lr_factor}, groups_[g], members, of_members);
+    update({all.step, all.cycle, all.scale, all.lr * groups_[g].lr_factor}, groups_[g], members,
+           of_members);
     for (size_t i : members)
       parameter(i).changed(/*copy_fresh=*/static_cast<bool>(parameter(i).copy));
   }
@@ -74,24 +86,29 @@ StepReport Optimizer::step(ClosedCycle&& closed) {
 namespace {
 
 struct Gathered {
-  std::unordered_map<const ParameterState*, In> sum_of;
-  double norm;  // of the raw sums
+  std::unordered_map<const ParameterState*, std::optional<In>> sum_of;  // none: consumed already
+  double norm;                                                          // of the raw sums
 };
 
-// One pass over all sums: their norm, which is not finite if any of them is not.
+// One pass over all sums: their norm, which is not finite if any of them is not. Where some were
+// consumed before, the norm is not known.
 Gathered gather(const ClosedCycle& closed) {
-  Gathered result;
+  Gathered result{{}, std::nan("")};
   std::vector<In> sums;
   Device device;
+  bool all = true;
   for (const auto& buffer : closed.buffers()) {
     device = buffer->parameter_state()->master.device();
     const In sum = buffer->sum();
-    result.sum_of[buffer->parameter_state().get()] = sum;
+    std::optional<In>& entry = result.sum_of[buffer->parameter_state().get()];
+    if (!buffer->consumed()) entry = sum;
+    all = all && !buffer->consumed() && (sum || !buffer->touched());
     if (sum) sums.push_back(sum);
   }
+  if (!all) return result;
   const TagScope tag(Tag::workspace);
   Tensor squares({1}, DType::f64, device);
-  launch(device, kernel::SquaredSum{sums, squares.out()});
+  launch(device, kernel::Dot{sums, sums, squares.out()});
   result.norm = std::sqrt(squares.item());
   return result;
 }
@@ -126,10 +143,11 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
 
   const Gathered gathered = gather(closed);
   check_partition(gathered, optimizers);
-  const double count = closed.count(), norm = gathered.norm / count;
+  const double divisor = closed.divisor(), norm = gathered.norm / divisor;
   StepReport report{closed.step(), false, closed.mean_loss(), norm,
                     optimizers[0]->lr_(closed.step())};
-  if (!std::isfinite(norm) || !std::isfinite(report.mean_loss)) {
+  const bool finite = std::isfinite(norm) && std::isfinite(report.mean_loss);
+  if (divisor == 0 || (!finite && closed.skips_non_finite())) {
     report.skipped = true;
     std::move(closed).finish(false);
     return report;
@@ -141,15 +159,15 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
     require(std::isfinite(rates.back()), "[step] expected a finite learning rate at step ",
             closed.step().value, ", got ", rates.back());
   }
-  const double scale = (clip > 0 && norm > clip ? clip / norm : 1) / count;
+  const double scale = (clip > 0 && norm > clip ? clip / norm : 1) / divisor;
   for (size_t i = 0; i < optimizers.size(); ++i) {
     Optimizer* optimizer = optimizers[i];
-    std::vector<In> sums;
+    std::vector<std::optional<In>> sums;
     for (const auto& one : optimizer->parameters().list) {
       const auto found = gathered.sum_of.find(one.get());
-      sums.push_back(found == gathered.sum_of.end() ? In() : found->second);
+      sums.push_back(found == gathered.sum_of.end() ? std::optional(In()) : found->second);
     }
-    optimizer->run({closed.step(), scale, rates[i]}, sums);
+    optimizer->run({closed.step(), closed.index(), scale, rates[i]}, sums);
   }
   ++report.step.value;
   std::move(closed).finish(true);

@@ -15,7 +15,8 @@ struct StepReport {
   Step step;             // done, this one included
   bool skipped;          // the gradient was not finite: nothing changed
   double mean_loss;      // Σ loss / Σ count
-  double gradient_norm;  // of the mean gradient, over all parameters, before the clip
+  double gradient_norm;  // of the mean gradient, over all parameters, before the clip; NaN where
+                         // the sums were consumed before step()
   double learning_rate;  // of the first optimizer
 };
 
@@ -36,11 +37,15 @@ class Optimizer {
   /// The optimizer's own numbers, for a checkpoint.
   void visit(Visitor& part);
   const Parameters& parameters() const { return parameters_; }
+  double clip() const { return clip_; }
+  /// Updates one parameter now: for consumption in backward. sum/divisor is its mean gradient.
+  void update_one(size_t parameter, In sum, Step step, double divisor);
 
  protected:
   /// What holds for a whole step: the sums times `scale` are the clipped mean gradient.
   struct Update {
     Step step;
+    CycleIndex cycle;
     double scale;
     double lr;
   };
@@ -53,12 +58,15 @@ class Optimizer {
   ParameterState& parameter(size_t i) const { return *parameters_.list[i]; }
   Tensor& state(size_t i, size_t which) { return states_[which][i]; }
   bool has_state() const { return !states_.empty(); }
+  bool decays() const;  // any group's weight_decay is not 0
   /// The working copy to refresh in the same pass; absent where operations read the master.
   Out copy_of(size_t i) const;
 
  private:
   friend StepReport step(ClosedCycle&& closed, std::span<Optimizer* const> optimizers);
-  void run(const Update& update, std::span<const In> sums);
+  /// sums[i] of parameter i; none: it was updated already.
+  void run(const Update& update, std::span<const std::optional<In>> sums);
+  virtual void visit_more(Visitor&) {}
 
   Parameters parameters_;
   std::vector<Group> groups_;
@@ -70,10 +78,10 @@ class Optimizer {
 };
 
 /// One step of several optimizers: finiteness, global norm and clip are decided once, over all
-/// parameters; Step advances once. A cycle whose gradient or loss is not finite is skipped:
-/// parameters, optimizers and Step stay as they are.
-/// Throws BadArgument unless each of the cycle's parameters is in exactly one optimizer (or
-/// frozen), and all name one clip. The cycle is discarded then.
+/// parameters; Step advances once. A cycle whose gradient or loss is not finite, or of which all
+/// was dropped, is skipped: parameters, optimizers and Step stay as they are. Throws BadArgument
+/// unless each of the cycle's parameters is in exactly one optimizer (or frozen), and all name one
+/// clip. The cycle is discarded then.
 StepReport step(ClosedCycle&& closed, std::span<Optimizer* const> optimizers);
 
 template <std::derived_from<Optimizer>... O>

@@ -33,13 +33,23 @@ struct AdamConfig {
 struct Adam : Optimizer {
   explicit Adam(Parameters parameters, AdamConfig config = {});
 
+  // For consumption into moments (into_moments.h).
+  /// Throws BadArgument if its settings need whole gradients: a clip, decay within the gradient.
+  void allow_folding();
+  /// m += (1−β₁)g and v += (1−β₂)·share·g² with g = sum/divisor; the cycle's first fold decays both
+  /// before. The step that follows leaves them as they are.
+  void fold(const ParameterState& parameter, In sum, double divisor, double share, bool first,
+            CycleIndex cycle);
+
  protected:
   Adam(Parameters parameters, AdamConfig config, bool decoupled);
 
  private:
   void update(const Update&, const Group&, std::span<const size_t>, std::span<const In>) override;
+  void visit_more(Visitor& part) override;
   double beta1_, beta2_, epsilon_;
   bool decoupled_;
+  std::vector<int64_t> folded_;  // the cycle that each parameter's moments hold; empty: never
 };
 
 using AdamWConfig = AdamConfig;

@@ -28,8 +28,8 @@ size_t squared_error_workspace(const kernel::SquaredError&);
 void squared_error(const kernel::SquaredError&, void* workspace);
 void squared_error_backward(const kernel::SquaredErrorBackward&, void* workspace);
 
-size_t squared_sum_workspace(const kernel::SquaredSum&);
-void squared_sum(const kernel::SquaredSum&, void* workspace);
+size_t dot_workspace(const kernel::Dot&);
+void dot(const kernel::Dot&, void* workspace);
 void sgd(const kernel::Sgd&, void* workspace);
 void adam(const kernel::Adam&, void* workspace);
 

@@ -26,8 +26,8 @@ struct Zero {
 template <class Item, class Body>
 void with_sum(const Item& item, const Body& body) {
   if (!item.sum) return body(Zero{});
-  with_float(
-      item.sum.dtype, [&](auto type) { body(static_cast<const decltype(type)*>(item.sum.data)); });
+  with_float(item.sum.dtype,
+             [&](auto type) { body(static_cast<const decltype(type)*>(item.sum.data)); });
 }
 
 template <bool has_copy>
@@ -45,13 +45,13 @@ void with_copy(const Item& item, const Body& body) {
 
 /// The numbers of kernel::Adam in f32, as the loop uses them.
 struct AdamFactors {
-  float scale, beta1, rest1, beta2, rest2, step, correction2, epsilon, coupled, decoupled;
+  float scale, decay1, gain1, decay2, gain2, step, correction2, epsilon, coupled, decoupled;
   explicit AdamFactors(const kernel::Adam& a)
       : scale(a.scale),
-        beta1(a.beta1),
-        rest1(1 - a.beta1),
-        beta2(a.beta2),
-        rest2(1 - a.beta2),
+        decay1(a.decay1),
+        gain1(a.gain1),
+        decay2(a.decay2),
+        gain2(a.gain2),
         step(a.lr / a.correction1),
         correction2(1 / a.correction2),
         epsilon(a.epsilon),
@@ -59,9 +59,9 @@ struct AdamFactors {
         decoupled(a.decoupled ? a.lr * a.weight_decay : 0) {}
 };
 
-template <bool has_copy, class Sum>
-void adam_range(
-    const kernel::AdamItem& item, const AdamFactors& f, Sum sum, int64_t first, int64_t last) {
+template <bool has_weight, bool has_copy, class Sum>
+void adam_range(const kernel::AdamItem& item, const AdamFactors& f, Sum sum, int64_t first,
+                int64_t last) {
   float* weight = static_cast<float*>(item.weight.data);
   float* mean = static_cast<float*>(item.mean.data);
   float* variance = static_cast<float*>(item.variance.data);
@@ -69,11 +69,13 @@ void adam_range(
   const AdamFactors a = f;  // a copy that the stores below cannot alias
 #pragma omp simd
   for (int64_t i = first; i < last; ++i) {
-    const float w = weight[i], g = to_float(sum[i]) * a.scale + a.coupled * w;
-    const float m = flushed(a.beta1 * mean[i] + a.rest1 * g);
-    const float v = flushed(a.beta2 * variance[i] + a.rest2 * (g * g));
+    const float w = has_weight ? weight[i] : 0;
+    const float g = to_float(sum[i]) * a.scale + a.coupled * w;
+    const float m = flushed(a.decay1 * mean[i] + a.gain1 * g);
+    const float v = flushed(a.decay2 * variance[i] + a.gain2 * (g * g));
     mean[i] = m;
     variance[i] = v;
+    if constexpr (!has_weight) continue;
     const float updated =
         w - a.decoupled * w - a.step * m / (std::sqrt(v * a.correction2) + a.epsilon);
     weight[i] = updated;
@@ -88,9 +90,8 @@ struct SgdFactors {
 };
 
 template <bool has_copy, bool has_velocity, class Sum>
-void sgd_range(
-    const kernel::SgdItem& item, const SgdFactors& f, bool nesterov, Sum sum, int64_t first,
-    int64_t last) {
+void sgd_range(const kernel::SgdItem& item, const SgdFactors& f, bool nesterov, Sum sum,
+               int64_t first, int64_t last) {
   float* weight = static_cast<float*>(item.weight.data);
   float* velocity = static_cast<float*>(item.velocity.data);
   BFloat16* copy = static_cast<BFloat16*>(item.copy.data);
@@ -118,11 +119,13 @@ void adam(const kernel::Adam& args, void*) {
   const auto items = args.items;
   const AdamFactors factors(args);
   parallel_items(
-      items.size(), work_per_element, [&](int64_t i) { return items[i].weight.shape.elements(); },
+      items.size(), work_per_element, [&](int64_t i) { return items[i].mean.shape.elements(); },
       [&](int64_t i, int64_t first, int64_t last, int64_t) {
         with_sum(items[i], [&](auto sum) {
+          if (!items[i].weight)
+            return adam_range<false, false>(items[i], factors, sum, first, last);
           with_copy(items[i], [&](auto has_copy) {
-            adam_range<has_copy.value>(items[i], factors, sum, first, last);
+            adam_range<true, has_copy.value>(items[i], factors, sum, first, last);
           });
         });
       });

@@ -1,4 +1,4 @@
-// SumTo and SquaredSum: every order of additions is fixed, whatever the number of threads.
+// SumTo and Dot: every order of additions is fixed, whatever the number of threads.
 #include "accrue/core/cpu/dispatch.h"
 #include "accrue/core/cpu/items.h"
 #include "accrue/core/cpu/kernels.h"
@@ -104,17 +104,15 @@ void general_sum(const Loops<2>& loops, const In& from, const Out& to, Write wri
   });
 }
 
-constexpr int64_t square_block = 65536;
-int64_t blocks_of(const In& x) { return (x.shape.elements() + square_block - 1) / square_block; }
+constexpr int64_t dot_block = 65536;
+int64_t blocks_of(const In& x) { return (x.shape.elements() + dot_block - 1) / dot_block; }
 
-template <class T>
-double squares_of(const T* x, int64_t n) {
+template <class A, class B>
+double dot_of(const A* a, const B* b, int64_t n) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) {
-    const double value = to_float(x[i]);
-    sum += value * value;
-  }
+  for (int64_t i = 0; i < n; ++i)
+    sum += static_cast<double>(to_float(a[i])) * static_cast<double>(to_float(b[i]));
   return sum;
 }
 
@@ -135,26 +133,27 @@ void sum_to(const kernel::SumTo& args, void*) {
   if (!fast_sum(loops, from, to, write)) general_sum(loops, from, to, write);
 }
 
-size_t squared_sum_workspace(const kernel::SquaredSum& args) {
+size_t dot_workspace(const kernel::Dot& args) {
   int64_t blocks = 0;
-  for (const In& x : args.tensors) blocks += blocks_of(x);
+  for (const In& x : args.a) blocks += blocks_of(x);
   return blocks * sizeof(double);
 }
 
-void squared_sum(const kernel::SquaredSum& args, void* workspace) {
-  const auto tensors = args.tensors;
+void dot(const kernel::Dot& args, void* workspace) {
   double* sums = static_cast<double*>(workspace);
   const int64_t blocks = parallel_items(
-      tensors.size(), square_block, [&](int64_t i) { return blocks_of(tensors[i]); },
+      args.a.size(), dot_block, [&](int64_t i) { return blocks_of(args.a[i]); },
       [&](int64_t item, int64_t first, int64_t last, int64_t before) {
-        const In& x = tensors[item];
-        with_float(x.dtype, [&](auto type) {
-          for (int64_t b = first; b < last; ++b) {
-            const int64_t start = b * square_block;
-            sums[before + b] = squares_of(
-                static_cast<const decltype(type)*>(x.data) + start,
-                std::min(square_block, x.shape.elements() - start));
-          }
+        const In &a = args.a[item], &b = args.b[item];
+        with_float(a.dtype, [&](auto of_a) {
+          with_float(b.dtype, [&](auto of_b) {
+            for (int64_t block = first; block < last; ++block) {
+              const int64_t start = block * dot_block;
+              sums[before + block] = dot_of(static_cast<const decltype(of_a)*>(a.data) + start,
+                                            static_cast<const decltype(of_b)*>(b.data) + start,
+                                            std::min(dot_block, a.shape.elements() - start));
+            }
+          });
         });
       });
   double total = 0;

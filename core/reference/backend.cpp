@@ -27,7 +27,7 @@ Device Device::reference() {
                                    {nullptr, accrue::reference::count_targets},
                                    {nullptr, accrue::reference::squared_error},
                                    {nullptr, accrue::reference::squared_error_backward},
-                                   {nullptr, accrue::reference::squared_sum},
+                                   {nullptr, accrue::reference::dot},
                                    {nullptr, accrue::reference::sgd},
                                    {nullptr, accrue::reference::adam},
                                }};

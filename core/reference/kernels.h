@@ -16,7 +16,7 @@ void scale(const kernel::Scale&, void*);
 void dropout(const kernel::Dropout&, void*);
 
 void sum_to(const kernel::SumTo&, void*);
-void squared_sum(const kernel::SquaredSum&, void*);
+void dot(const kernel::Dot&, void*);
 
 void norm(const kernel::Norm&, void*);
 void norm_backward(const kernel::NormBackward&, void*);

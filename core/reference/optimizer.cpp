@@ -32,17 +32,18 @@ void sgd(const kernel::Sgd& args, void*) {
 void adam(const kernel::Adam& args, void*) {
   for (const kernel::AdamItem& item : args.items) {
     const Reader sum(item.sum), weight(item.weight), mean(item.mean), variance(item.variance);
-    for (int64_t e = 0; e < item.weight.shape.elements(); ++e) {
-      double w = weight[e], g = item.sum ? sum[e] * args.scale : 0;
+    for (int64_t e = 0; e < item.mean.shape.elements(); ++e) {
+      double w = item.weight ? weight[e] : 0, g = item.sum ? sum[e] * args.scale : 0;
       if (args.decoupled)
         w -= args.lr * args.weight_decay * w;
       else
         g += args.weight_decay * w;
 
-      const double m = args.beta1 * mean[e] + (1 - args.beta1) * g;
-      const double v = args.beta2 * variance[e] + (1 - args.beta2) * g * g;
+      const double m = args.decay1 * mean[e] + args.gain1 * g;
+      const double v = args.decay2 * variance[e] + args.gain2 * g * g;
       Writer(item.mean, Write::set).write(e, m);
       Writer(item.variance, Write::set).write(e, v);
+      if (!item.weight) continue;
       const double root = std::sqrt(v / args.correction2) + args.epsilon;
       write_weight(item.weight, item.copy, e, w - args.lr * (m / args.correction1) / root);
     }

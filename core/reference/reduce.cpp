@@ -18,11 +18,11 @@ void sum_to(const kernel::SumTo& args, void*) {
   for (int64_t e = 0; e < shape.elements(); ++e) to.write(e, totals[e]);
 }
 
-void squared_sum(const kernel::SquaredSum& args, void*) {
+void dot(const kernel::Dot& args, void*) {
   double sum = 0;
-  for (const In& tensor : args.tensors) {
-    const Reader x(tensor);
-    for (int64_t e = 0; e < tensor.shape.elements(); ++e) sum += x[e] * x[e];
+  for (size_t i = 0; i < args.a.size(); ++i) {
+    const Reader a(args.a[i]), b(args.b[i]);
+    for (int64_t e = 0; e < args.a[i].shape.elements(); ++e) sum += a[e] * b[e];
   }
   Writer(args.result, Write::set).write(0, sum);
 }

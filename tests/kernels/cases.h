@@ -15,7 +15,7 @@ Cases scale_cases();
 Cases dropout_cases();
 
 Cases sum_to_cases();
-Cases squared_sum_cases();
+Cases dot_cases();
 Cases norm_cases();
 Cases norm_backward_cases();
 

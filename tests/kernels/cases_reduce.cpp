@@ -52,23 +52,26 @@ Cases sum_to_cases() {
   return cases;
 }
 
-Cases squared_sum_cases() {
+Cases dot_cases() {
   Cases cases;
-  const auto add = [&](const std::string& name, DType dtype, double scale, double special) {
+  const auto add = [&](const std::string& name, DType dtype, double scale, double special,
+                       std::optional<DType> other = {}) {
     cases.push_back(
         {name, [=](Stage& stage) {
-           std::vector<Tensor> tensors;
-           std::vector<In> ins;
+           std::vector<Tensor> tensors, others;
+           std::vector<In> ins, second;
            double elements = 0;
            for (const Shape& shape : odd_shapes) {
              tensors.push_back(stage.random(shape, dtype, scale));
+             if (other) others.push_back(stage.random(shape, *other, scale));
              elements += shape.elements();
            }
            if (special != 0)
              launch(Device::reference(), kernel::Fill{tensors[2].slice(3, 1).out(), special});
            for (const Tensor& tensor : tensors) ins.push_back(tensor.in());
+           for (const Tensor& tensor : others) second.push_back(tensor.in());
            Tensor y = stage.out({1}, f64, Write::set, {elements});
-           stage.launch(kernel::SquaredSum{ins, y.out()});
+           stage.launch(kernel::Dot{ins, other ? second : ins, y.out()});
          }});
   };
   for (DType dtype : activation_types) {
@@ -76,6 +79,7 @@ Cases squared_sum_cases() {
     add(text(dtype, " squares beyond f32"), dtype, 1e30, 0);
     add(text(dtype, " one infinite"), dtype, 1, std::numeric_limits<double>::infinity());
     add(text(dtype, " one not a number"), dtype, 1, std::numeric_limits<double>::quiet_NaN());
+    for (DType other : activation_types) add(text(dtype, " with ", other), dtype, 1, 0, other);
   }
   return cases;
 }

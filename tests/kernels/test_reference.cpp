@@ -75,7 +75,7 @@ TEST_CASE("optimizer steps are what paper says") {
   // The first AdamW step moves by lr·sign(g), after the decay.
   Tensor v = numbers({1}, {1}), mean = numbers({1}, {0}), variance = numbers({1}, {0});
   const kernel::AdamItem adam{sum.in(), v.out(), mean.out(), variance.out(), {}};
-  launch(device, kernel::Adam{{&adam, 1}, 0.5, 0.1, 0.9, 0.99, 0, 0.2, 0.1, 0.01, true});
+  launch(device, kernel::Adam{{&adam, 1}, 0.5, 0.1, 0.9, 0.1, 0.99, 0.01, 0, 0.2, 0.1, 0.01, true});
   CHECK(v.item() == doctest::Approx(1 - 0.1 * 0.2 - 0.1).epsilon(1e-14));
 }
 

@@ -40,7 +40,7 @@ std::vector<Row> table() {
       row<CountTargets>(count_targets_cases()),
       row<SquaredError>(squared_error_cases()),
       row<SquaredErrorBackward>(squared_error_backward_cases()),
-      row<SquaredSum>(squared_sum_cases()),
+      row<Dot>(dot_cases()),
       row<Sgd>(sgd_cases()),
       row<Adam>(adam_cases()),
   };

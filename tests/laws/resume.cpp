@@ -180,8 +180,14 @@ TEST_CASE("forgetting a part of the state would show") {
     REQUIRE(saved.tensors.contains(part));
     for (double& number : saved.tensors[part]) number += 0.25;
     second.load(saved);
-    second.step();
-    CHECK(second.bits() != whole.bits());
+    bool shows = false;
+    try {
+      second.step();
+      shows = second.bits() != whole.bits();
+    } catch (const BadArgument&) {  // the batch knows its own total
+      shows = part == "cycle.totals";
+    }
+    CHECK(shows);
   }
 }
 

@@ -1,0 +1,70 @@
+// What lies in a GradBuffer, by name: for accumulators and checkpoints.
+#include <algorithm>
+
+#include "accrue/autograd/grad_buffer.h"
+
+namespace accrue {
+
+size_t GradBuffer::index_of(std::string_view name) const {
+  const auto found = std::ranges::find(declared_, name, &Accumulator::State::name);
+  require(found != declared_.end(), "[accumulator] expected a state that ", accumulator_->name(),
+          " declares, got ", name);
+  return found - declared_.begin();
+}
+
+Tensor& GradBuffer::slot(std::string_view name) { return states_[index_of(name)]; }
+
+Tensor& GradBuffer::state(std::string_view name) {
+  const size_t i = index_of(name);
+  if (states_[i]) return states_[i];
+  const TagScope tag(Tag::gradients);
+  const auto& [_, dtype, shape] = declared_[i];
+  return states_[i] =
+             Tensor(shape.rank > 0 ? shape : parameter_->shape, dtype, parameter_->master.device());
+}
+
+const Tensor& GradBuffer::state(std::string_view name) const {
+  return const_cast<GradBuffer*>(this)->state(name);
+}
+
+int64_t& GradBuffer::number(std::string_view name) {
+  const auto found = std::ranges::find(numbers_, name, &std::pair<std::string, int64_t>::first);
+  require(found != numbers_.end(), "[accumulator] expected a number that ", accumulator_->name(),
+          " declares, got ", name);
+  return found->second;
+}
+
+int64_t GradBuffer::number(std::string_view name) const {
+  return const_cast<GradBuffer*>(this)->number(name);
+}
+
+In GradBuffer::sum() const {
+  const bool has_sum =
+      std::ranges::find(declared_, "sum", &Accumulator::State::name) != declared_.end();
+  return touched_ && has_sum ? state("sum").in() : In();
+}
+
+void GradBuffer::weigh(double factor) {
+  if (!micro_ || factor == 1) return;
+  if (factor == 0)
+    micro_ = Tensor();
+  else
+    launch(micro_.device(), kernel::Scale{micro_.in(), {}, factor, micro_.out(), Write::set});
+}
+
+void GradBuffer::visit(Visitor& part) {
+  std::string name(accumulator_->name());
+  part("accumulator", name);
+  require(name == accumulator_->name(), "[cycle] expected the accumulator ", accumulator_->name(),
+          " for ", parameter(), ", got a checkpoint of ", name,
+          "; try the choice that it was saved with");
+  int64_t touched = touched_;
+  part("touched", touched);
+  touched_ = touched != 0;
+  life_ = touched_ ? Life::open : Life::empty;
+  for (auto& [name, value] : numbers_) part(name, value);
+  for (const auto& one : declared_)
+    if (touched_ && accumulator_->live(*this, one.name)) part(one.name, state(one.name));
+}
+
+}  // namespace accrue

@@ -1,10 +1,14 @@
 // A fixed binary tree over the micro-batches: each sum of two subtrees is rounded once, so a term
 // passes log₂K roundings. Pending subtrees lie on a stack of levels.
+#include <algorithm>
 #include <bit>
 #include <charconv>
+#include <span>
+#include <utility>
 
 #include "accrue/autograd/accumulators.h"
 #include "accrue/autograd/grad_buffer.h"
+#include "accrue/core/map.h"
 
 namespace accrue {
 namespace {
@@ -31,6 +35,39 @@ int64_t ending_with(int64_t leaf, int64_t leaves) {
   return count;
 }
 
+struct AddTwo {
+  template <class T>
+  void operator()(T& sum, T a) const {
+    sum += a;
+  }
+};
+struct AddThree {
+  template <class T>
+  void operator()(T& sum, T a, T b) const {
+    sum += a + b;
+  }
+};
+struct AddFour {
+  template <class T>
+  void operator()(T& sum, T a, T b, T c) const {
+    sum += a + (b + c);
+  }
+};
+
+/// terms[n−1] += terms[n−2] + (… + terms[0]): as few passes as the formulas above allow.
+void add_all(std::span<Tensor> terms) {
+  size_t last = 0;  // holds the sum of terms 0 … last
+  while (last + 1 < terms.size()) {
+    const size_t more = std::min<size_t>(terms.size() - 1 - last, 3);
+    const auto in = [&](size_t i) { return terms[last + i].in(); };
+    Tensor& sum = terms[last + more];
+    if (more == 1) map(AddTwo{}, sum.device(), {sum.out()}, {in(0)});
+    if (more == 2) map(AddThree{}, sum.device(), {sum.out()}, {in(1), in(0)});
+    if (more == 3) map(AddFour{}, sum.device(), {sum.out()}, {in(2), in(1), in(0)});
+    last += more;
+  }
+}
+
 /// A buffer's stack. A subtree without deposits is exactly zero and has no memory.
 struct Stack {
   GradBuffer& buffer;
@@ -38,18 +75,20 @@ struct Stack {
   int64_t& depth = buffer.number("depth");
   int64_t& present = buffer.number("present");  // bit i: level i has numbers
 
-  bool has(int64_t i) const { return present >> i & 1; }
-
-  void merge() {
-    const int64_t top = depth - 1, below = depth - 2;
-    Tensor& from = buffer.slot(level(top));
-    if (has(top) && has(below))
-      launch(from.device(), kernel::Copy{from.in(), buffer.slot(level(below)).out(), Write::add});
-    else if (has(top))
-      buffer.slot(level(below)) = from;
-    present = (present | (present >> top & 1) << below) & ~(int64_t{1} << top);
-    from = Tensor();
-    --depth;
+  /// Joins the last `count` + 1 subtrees from the right, in one pass over their numbers.
+  void merge(int64_t count) {
+    const int64_t below = depth - 1 - count;
+    std::vector<Tensor> terms;  // from the last to the first
+    for (int64_t i = depth - 1; i >= below; --i) {
+      Tensor& one = buffer.slot(level(i));
+      if (present >> i & 1) terms.push_back(std::exchange(one, Tensor()));
+    }
+    present &= (int64_t{1} << below) - 1;
+    depth = below + 1;
+    if (terms.empty()) return;
+    add_all(terms);
+    buffer.slot(level(below)) = terms.back();
+    present |= int64_t{1} << below;
   }
 
   /// The next leaf; without memory: zero.
@@ -58,8 +97,7 @@ struct Stack {
     buffer.slot(level(depth)) = leaf;
     if (leaf) present |= int64_t{1} << depth;
     ++depth;
-    const int64_t merges = ending_with(leaves++, buffer.facts().micro_batches);
-    for (int64_t i = 0; i < merges; ++i) merge();
+    if (const int64_t joined = ending_with(leaves++, buffer.facts().micro_batches)) merge(joined);
   }
 
   void skip_to(int64_t leaf) {
@@ -100,7 +138,7 @@ struct Tree final : Accumulator {
   bool finish(GradBuffer& buffer) const override {
     Stack stack{buffer};
     stack.skip_to(buffer.facts().micro_batches);
-    while (stack.depth > 1) stack.merge();
+    if (stack.depth > 1) stack.merge(stack.depth - 1);
     Tensor& root = buffer.slot(level(0));
     Tensor& sum = buffer.state("sum");
     launch(sum.device(), kernel::Copy{root.in(), sum.out(), Write::set});

@@ -53,9 +53,6 @@ void add_training_flags(CLI::App& app, Options& o, Words& words) {
   app.add_option("--beta2", o.beta2)->capture_default_str();
   app.add_option("--clip", o.clip, "Of the gradient's global norm; 0: none")->capture_default_str();
   app.add_option("--seed", o.seed.value)->capture_default_str();
-  app.add_option("--accumulate", o.accumulate,
-                 "f32, bf16 or kahan; or by parameter, as in \"kahan:*.ln_*,f32:*\"")
-      ->capture_default_str();
   app.add_option("--threads", words.threads, "(default: all cores, or OMP_NUM_THREADS)");
 }
 
@@ -137,7 +134,7 @@ void check(const Options& o) {
   require_usage(o.warmup <= o.steps, "--warmup: expected at most the ", o.steps, " steps, got ",
                 o.warmup);
   require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
-  require_usage(!o.accumulate.empty(), "--accumulate: expected a name, got none");
+  check(o.accumulation);
   require_usage(o.device.backend->supports(o.dtype), "--dtype: expected one that the device has");
 }
 
@@ -151,12 +148,12 @@ std::optional<Options> read_options(int argc, char** argv) {
   add_run_flags(app, options, words);
   add_model_flags(app, options, words);
   add_training_flags(app, options, words);
+  add_accumulation_flags(app, options.accumulation);
   if (!parse(app, argc, argv)) return std::nullopt;
   apply(options, words);
   check(options);
   // The library's own checks, whose messages name what is wrong.
   as_usage("", [&] { options.model.check(); });
-  as_usage("--accumulate: ", [&] { accumulators::parse(options.accumulate); });
   return options;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "accrue/accrue.h"
+#include "accumulation.h"
 
 namespace accrue::examples {
 
@@ -19,7 +20,7 @@ struct Options {
   int64_t warmup = 0;
   double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.99, clip = 1;
   Seed seed{1};
-  std::string accumulate = "f32";
+  Accumulation accumulation;
 
   int64_t eval_interval = 250, eval_batches = 0;
   int64_t threads = 1;

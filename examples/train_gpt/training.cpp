@@ -43,7 +43,9 @@ Training::Training(const Options& o, const Data& d)
       model(make_model(o, d.tokenizer.vocabulary())),
       matrices(decayed(parameters(model)), adamw(o, o.weight_decay)),
       vectors(parameters(model).except(decayed(parameters(model))), adamw(o, 0)),
-      cycle(parameters(model), {.accumulate = accumulators::parse(o.accumulate)}),
+      cycle_choices(cycle_options(o.accumulation, o.dtype, matrices, vectors)),
+      scale(cycle_choices.loss_scale),
+      cycle(parameters(model), cycle_choices),
       loader(d.train, {.context = o.model.context,
                        .batch = o.effective_batch,
                        .seed = o.seed,
@@ -75,7 +77,7 @@ StepReport Training::step() {
       accrue::step(cycle.run(batch, {.samples = options.micro_batch},
                              [this](const TokenBatch& micro) { return loss(micro); }),
                    matrices, vectors);
-  if (report.skipped)
+  if (report.skipped && !(scale && scale->value() > 1))
     throw Failure(text("[train_gpt] expected a finite loss and gradient in step ",
                        report.step.value + 1, ", got ", report.mean_loss, " and ",
                        report.gradient_norm, "; nothing was changed; try a smaller --lr",

@@ -19,8 +19,8 @@ struct Training {
   Training(const Options& options, const Data& data);
   Training(Training&&) = delete;  // the checkpoint points into it
 
-  /// One cycle and its optimizer step. Throws Failure if the loss or its gradient is not finite;
-  /// the weights are then as they were.
+  /// One cycle and its optimizer step. Throws Failure if the loss or its gradient is not finite,
+  /// unless a loss scale may still shrink; the weights are then as they were.
   StepReport step();
   /// Mean loss over the validation windows, or over `--eval-batches` of them, evenly spread.
   double validate();
@@ -35,6 +35,8 @@ struct Training {
   const Data& data;
   Gpt model;
   AdamW matrices, vectors;  // weight decay is for matrices only
+  CycleOptions cycle_choices;
+  std::shared_ptr<LossScale> scale;  // none: gradients are not scaled
   Cycle cycle;
   TokenLoader loader;
   Tensor best;  // f64 [1]: the smallest validation loss so far

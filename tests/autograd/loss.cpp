@@ -128,7 +128,7 @@ TEST_CASE("a batch's declared total must be what the losses counted") {
   CHECK(weight_bits(parameters(s.net)) == before);
   // The refused cycle is gone, and its total with it.
   CHECK(cycle.run(s.batch, {.samples = 4}, [&](const Rows& r) { return s.loss(r); }).count() == 12);
-  CHECK_THROWS_AS((void)cycle.run(Declared(s.batch, 0), {.samples = 4}, loss), BadArgument);
+  CHECK_THROWS_AS((void)cycle.run(Declared(s.batch, -2), {.samples = 4}, loss), BadArgument);
 }
 
 TEST_CASE("a batch that is refused declares nothing") {

@@ -1,0 +1,124 @@
+// bench_accumulate: what each choice of accumulation costs against f32 sums in the tier `run`.
+#include <omp.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "accrue/optim/consumption.h"
+#include "floor.h"
+
+using namespace accrue;
+using namespace accrue::bench;
+
+namespace {
+
+// One model, optimizer and cycle of their own, so that no choice inherits another's caches.
+struct Contender {
+  std::string name;
+  Gpt model;
+  AdamW optimizer;
+  int64_t micro_batch;
+  std::optional<Cycle> cycle = {};
+  std::vector<double> seconds = {};
+  int64_t gradient_bytes = 0;
+};
+
+Gpt made(const GptConfig& config, DType dtype) {
+  Gpt model(config);
+  initialize(model, {Device::cpu(), dtype}, Seed{1});
+  return model;
+}
+
+using Choose = std::function<CycleOptions(AdamW&)>;
+
+struct Field {
+  GptConfig config;
+  DType dtype;
+  std::vector<std::unique_ptr<Contender>> all = {};
+
+  void add(const std::string& name, int64_t micro_batch, double clip, const Choose& choose) {
+    Gpt model = made(config, dtype);
+    const Parameters trained = parameters(model);
+    auto one = std::unique_ptr<Contender>(new Contender{
+        name, std::move(model), AdamW(trained, {.lr = 1e-4, .clip = clip}), micro_batch});
+    one->cycle.emplace(trained, choose(one->optimizer));
+    all.push_back(std::move(one));
+  }
+};
+
+void add_all(Field& field, int64_t micro) {
+  for (const auto& accumulator : accumulators::all())
+    field.add(std::string(accumulator->name()), micro, 1, [&](AdamW&) {
+      return CycleOptions{.accumulate = {{"*", accumulator}}};
+    });
+  field.add("split", micro, 1,
+            [](AdamW&) { return CycleOptions{.reproducible = Reproducible::split}; });
+  field.add("ranks", micro, 1,
+            [](AdamW&) { return CycleOptions{.reproducible = Reproducible::ranks}; });
+  field.add("noise_scale", micro, 1, [](AdamW&) { return CycleOptions{.noise_scale = true}; });
+  field.add("observe", micro, 1, [](AdamW&) { return CycleOptions{.filter = filters::observe()}; });
+  field.add("in_backward", micro, 0, [](AdamW& adam) {
+    return CycleOptions{.consume = in_backward({&adam}), .skip_non_finite = false};
+  });
+  field.add("adam_a", micro, 0, [](AdamW& adam) {
+    return CycleOptions{.accumulate = {{"*", into_moments(adam)}}, .skip_non_finite = false};
+  });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "Times cycles of every accumulator, tier and consumption against f32 sums, in turns, with "
+      "random data: 6 layers, width 384, context 256"};
+  std::string dtype = "f32";
+  int64_t micro = 16, effective = 16;
+  int cycles = 5;
+  std::vector<std::string> only;
+  app.add_option("--dtype", dtype)->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--micro-batch", micro, "sequences")->capture_default_str();
+  app.add_option("--effective-batch", effective, "sequences")->capture_default_str();
+  app.add_option("--cycles", cycles, "measured cycles of each")->capture_default_str();
+  app.add_option("--only", only, "names of the choices to time beside f32");
+  CLI11_PARSE(app, argc, argv);
+
+  Field field{{6, 6, 384, 256, 65}, dtype == "bf16" ? DType::bf16 : DType::f32};
+  field.add("baseline", effective, 1, [](AdamW&) { return CycleOptions{}; });
+  add_all(field, micro);
+  if (!only.empty())
+    std::erase_if(field.all, [&](const auto& one) {
+      return one->name != "baseline" && std::ranges::find(only, one->name) == only.end();
+    });
+  const TokenBatch batch = random_batch(field.config, effective, Device::cpu());
+  for (int round = 0; round <= cycles; ++round)
+    for (const auto& one : field.all) {
+      host_allocator().reset_peak();
+      const int64_t before = host_allocator().use().current[static_cast<int>(Tag::gradients)];
+      const double start = now();
+      one->optimizer.step(one->cycle->run(batch, {one->micro_batch}, [&](const TokenBatch& part) {
+        return cross_entropy(one->model.hidden(part.tokens), one->model.head(), part.targets);
+      }));
+      if (round > 0) one->seconds.push_back(now() - start);
+      one->gradient_bytes = host_allocator().use().peak[static_cast<int>(Tag::gradients)] - before;
+    }
+
+  const double baseline = median(field.all[0]->seconds);
+  nlohmann::json rows;
+  for (const auto& one : field.all) {
+    const double seconds = median(one->seconds);
+    rows.push_back({{"choice", one->name},
+                    {"micro_batch", one->micro_batch},
+                    {"seconds_per_cycle", seconds},
+                    {"over_baseline", seconds / baseline},
+                    {"transient_gradient_bytes", one->gradient_bytes}});
+    std::fprintf(stderr, "%-16s micro-batch %2ld: %.4f s a cycle, %.3f x baseline\n",
+                 one->name.c_str(), static_cast<long>(one->micro_batch), seconds,
+                 seconds / baseline);
+  }
+  std::printf("%s\n",
+              nlohmann::json{{"dtype", dtype}, {"threads", omp_get_max_threads()}, {"rows", rows}}
+                  .dump()
+                  .c_str());
+  return 0;
+}

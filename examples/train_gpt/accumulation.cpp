@@ -1,0 +1,65 @@
+#include "accumulation.h"
+
+namespace accrue::examples {
+
+void add_accumulation_flags(CLI::App& app, Accumulation& a) {
+  std::string names;
+  for (const auto& one : accumulators::all()) names += text(names.empty() ? "" : ", ", one->name());
+  app.add_option("--accumulate", a.accumulate,
+                 "How gradients add: " + names +
+                     "; or by parameter, the first match wins, as in \"kahan:*.ln_*,f32:*\"")
+      ->capture_default_str();
+  app.add_option("--filter", a.filter,
+                 "What may weigh or drop a micro-batch: clip:LIMIT, agreement:TAU, "
+                 "drop-non-finite, observe (default: none)");
+  app.add_option("--consume", a.consume,
+                 "When the optimizer reads the sums: at close, in the last micro-batch's backward, "
+                 "or into Adam's moments (adam_a; invariant: batch-size-invariant Adam)")
+      ->check(CLI::IsMember({"close", "backward", "adam_a", "invariant"}))
+      ->capture_default_str();
+  app.add_option("--reproducible", a.reproducible,
+                 "run: bits depend on the micro-batch size; split: not; ranks: nor on the number "
+                 "of ranks")
+      ->check(CLI::IsMember({"run", "split", "ranks"}))
+      ->capture_default_str();
+  app.add_option("--granule", a.granule, "Sequences that split and ranks run at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--loss-scale", a.loss_scale,
+                 "Where the dynamic loss scale starts (default: 65536 for f16, else none)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("!--keep-non-finite", a.skip_non_finite,
+               "Step even if the gradient is not finite; --consume other than close needs it");
+}
+
+void check(const Accumulation& a) {
+  require_usage(!a.accumulate.empty(), "--accumulate: expected a name, got none");
+  as_usage("--accumulate: ", [&] { accumulators::parse(a.accumulate); });
+  if (!a.filter.empty()) as_usage("--filter: ", [&] { filters::parse(a.filter); });
+  const bool moments = a.consume == "adam_a" || a.consume == "invariant";
+  require_usage(!moments || a.accumulate == "f32", "--accumulate: expected none with --consume ",
+                a.consume, ", which keeps no sums, got ", a.accumulate);
+}
+
+CycleOptions cycle_options(const Accumulation& a, DType dtype, AdamW& matrices, AdamW& vectors) {
+  CycleOptions options{.accumulate = accumulators::parse(a.accumulate),
+                       .reproducible = parse_reproducible(a.reproducible),
+                       .granule = a.granule,
+                       .skip_non_finite = a.skip_non_finite};
+  if (!a.filter.empty()) options.filter = filters::parse(a.filter);
+  if (a.consume == "backward") options.consume = in_backward({&matrices, &vectors});
+  if (a.consume == "adam_a" || a.consume == "invariant") {
+    options.accumulate.clear();
+    for (AdamW* one : {&matrices, &vectors}) {
+      const auto into = into_moments(*one, a.consume == "invariant" ? 1 : 0);
+      for (const auto& parameter : one->parameters().list)
+        options.accumulate.emplace_back(parameter->name, into);
+    }
+  }
+  const double scale = a.loss_scale > 0 ? a.loss_scale : 0;
+  if (scale > 0)
+    options.loss_scale = std::make_shared<LossScale>(LossScaleConfig{.initial = scale});
+  return options;
+}
+
+}  // namespace accrue::examples

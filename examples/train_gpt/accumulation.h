@@ -1,0 +1,25 @@
+// The flags that say how train_gpt's cycles add, filter and are read.
+#pragma once
+#include <string>
+
+#include "../program.h"
+#include "accrue/accrue.h"
+#include "accrue/optim/consumption.h"
+
+namespace accrue::examples {
+
+struct Accumulation {
+  std::string accumulate = "f32", filter, consume = "close", reproducible = "run";
+  int64_t granule = 1;
+  bool skip_non_finite = true;
+  double loss_scale = 0;  // where it starts; 0: none, or 65536 for f16
+};
+
+void add_accumulation_flags(CLI::App& app, Accumulation& choice);
+/// Throws WrongUsage, naming the flag, on unknown words.
+void check(const Accumulation& choice);
+/// The options of a cycle whose parameters these two optimizers step. They must outlive it.
+CycleOptions cycle_options(const Accumulation& choice, DType dtype, AdamW& matrices,
+                           AdamW& vectors);
+
+}  // namespace accrue::examples

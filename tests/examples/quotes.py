@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Holds the tutorial to its programs: what a chapter quotes is what they print, and their code.
+
+    quotes.py BIN        BIN: the folder of the built programs
+    quotes.py --self-test  shows that a wrong quotation is found
+
+Above a block of a chapter:
+    <!-- output of NAME -->  the block's lines stand together in what BIN/NAME prints
+    <!-- code of NAME -->    the block is what stands between the marks "Tutorial begin" and
+                             "Tutorial end" of examples/tutorial/NAME.cpp
+"""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"<!-- (output|code) of (\w+) -->\n```\w*\n(.*?)^```", re.S | re.M)
+MARKED = re.compile(r"^// Tutorial begin\n(.*?)^// Tutorial end", re.S | re.M)
+
+
+def stands_in(block, output):
+    lines, all_lines = block.splitlines(), output.splitlines()
+    return any(all_lines[i:i + len(lines)] == lines for i in range(len(all_lines)))
+
+
+def wrong_quotes(text, output_of, code_of):
+    for kind, name, block in BLOCK.findall(text):
+        if not block:
+            yield f"an empty block quotes {name}"
+        elif kind == "output" and not stands_in(block, output_of(name)):
+            yield f"{name} does not print:\n{block}"
+        elif kind == "code" and block != code_of(name):
+            yield f"the code of {name} is another than:\n{block}"
+
+
+def code_of(name):
+    return MARKED.search((ROOT / f"examples/tutorial/{name}.cpp").read_text(encoding="utf-8"))[1]
+
+
+def self_test():
+    text = "<!-- output of one -->\n```\na\nb\n```\n<!-- code of one -->\n```cpp\nc\n```\n"
+    good = {"output_of": lambda _: "x\na\nb\n", "code_of": lambda _: "c\n"}
+    assert not list(wrong_quotes(text, **good))
+    assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nx\nb\n"}))) == 1
+    assert len(list(wrong_quotes(text, **{**good, "code_of": lambda _: "d\n"}))) == 1
+
+
+def main():
+    if sys.argv[1:] == ["--self-test"]:
+        return self_test()
+    outputs = {}
+
+    def output_of(name):
+        if name not in outputs:
+            run = subprocess.run([Path(sys.argv[1]) / name], capture_output=True, text=True,
+                                 timeout=300, check=True)
+            outputs[name] = run.stdout
+        return outputs[name]
+
+    wrong, quotes = [], 0
+    for chapter in sorted((ROOT / "docs/tutorial").glob("*.md")):
+        text = chapter.read_text(encoding="utf-8")
+        quotes += len(BLOCK.findall(text))
+        wrong += [f"{chapter.name}: {one}" for one in wrong_quotes(text, output_of, code_of)]
+    for one in wrong:
+        print(one)
+    print(f"{quotes} quotations, {len(wrong)} wrong")
+    return bool(wrong) or not quotes
+
+
+sys.exit(main())

@@ -8,7 +8,7 @@
 
 namespace accrue {
 
-enum class DType : uint8_t { f32, f64, bf16, i32, i64, u8 };
+enum class DType : uint8_t { f32, f64, bf16, f16, i32, i64, u8 };
 
 /// The upper half of an f32: 8 bits of exponent, 8 of significand (unit roundoff 2⁻⁸).
 struct BFloat16 {
@@ -24,6 +24,56 @@ struct BFloat16 {
   operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
+namespace detail {
+
+// Between f32 and the bits of a half, for single numbers (Real = float, Word = uint32_t) and for
+// vectors of them.
+
+/// size < limit ? yes : no, for numbers below 2³¹. Without a comparison, of which g++ would make a
+/// branch around the sums below; it makes no vectors of branches.
+template <class Word>
+inline Word where_less(Word size, uint32_t limit, Word yes, Word no) {
+  const Word mask = Word{} - ((size - limit) >> 31);
+  return (yes & mask) | (no & ~mask);
+}
+
+/// Rounds to nearest, ties to even; infinite from 65520 on; subnormals kept; a NaN stays a NaN.
+template <class Word, class Real>
+inline Word half_of(Real value) {
+  const Word raw = std::bit_cast<Word>(value), size = raw & 0x7fffffffu;
+  const Word normal = (size + 0xc8000fffu + ((size >> 13) & 1u)) >> 13;  // exponent bias 127 → 15
+  // Beside 0.5 an f32 has the spacing of subnormal halves, 2⁻²⁴: the sum rounds to it.
+  const Word subnormal = std::bit_cast<Word>(std::bit_cast<Real>(size) + 0.5f) - 0x3f000000u;
+  const Word nan = ((size >> 13) & 0x3ffu) | 0x7e00u, infinite = Word{} + 0x7c00u;
+  const Word finite = where_less(size, 0x38800000u, subnormal, normal);  // 2⁻¹⁴
+  const Word large = where_less(size, 0x7f800001u, infinite, nan);
+  return where_less(size, 0x47800000u, finite, large) | ((raw >> 16) & 0x8000u);  // 2¹⁶
+}
+
+/// Exact.
+template <class Real, class Word>
+inline Real real_of_half(Word half) {
+  const Word size = (half & 0x7fffu) << 13;
+  const Real least = std::bit_cast<Real>(Word{} + 0x38800000u);  // 2⁻¹⁴, the least normal half
+  const Real subnormal = std::bit_cast<Real>(size + 0x38800000u) - least;
+  const Word finite =
+      where_less(size, 0x00800000u, std::bit_cast<Word>(subnormal), size + 0x38000000u);
+  const Word value = where_less(size, 0x0f800000u, finite, size + 0x70000000u);
+  return std::bit_cast<Real>(value | ((half & 0x8000u) << 16));
+}
+
+}  // namespace detail
+
+/// IEEE 754's half: 5 bits of exponent, 11 of significand (unit roundoff 2⁻¹¹); up to 65504, normal
+/// from 2⁻¹⁴ on, subnormal in steps of 2⁻²⁴.
+struct Float16 {
+  uint16_t bits = 0;
+  Float16() = default;
+  /// Rounds to nearest, ties to even; from 65520 on it is infinite; a NaN stays a NaN.
+  explicit Float16(float value) : bits(static_cast<uint16_t>(detail::half_of<uint32_t>(value))) {}
+  operator float() const { return detail::real_of_half<float>(static_cast<uint32_t>(bits)); }
+};
+
 constexpr size_t size_of(DType type) {
   switch (type) {
     case DType::f64:
@@ -33,6 +83,7 @@ constexpr size_t size_of(DType type) {
     case DType::i32:
       return 4;
     case DType::bf16:
+    case DType::f16:
       return 2;
     case DType::u8:
       return 1;
@@ -41,14 +92,14 @@ constexpr size_t size_of(DType type) {
 }
 
 constexpr bool is_floating(DType type) {
-  return type == DType::f32 || type == DType::f64 || type == DType::bf16;
+  return type == DType::f32 || type == DType::f64 || type == DType::bf16 || type == DType::f16;
 }
 
 /// The dtype in which sums over a tensor of `type` are kept: f64 for f64, else f32.
 constexpr DType wide(DType type) { return type == DType::f64 ? DType::f64 : DType::f32; }
 
 constexpr std::string_view name_of(DType type) {
-  constexpr std::string_view names[] = {"f32", "f64", "bf16", "i32", "i64", "u8"};
+  constexpr std::string_view names[] = {"f32", "f64", "bf16", "f16", "i32", "i64", "u8"};
   return names[static_cast<int>(type)];
 }
 
@@ -69,6 +120,10 @@ struct DTypeOf<BFloat16> {
   static constexpr DType value = DType::bf16;
 };
 template <>
+struct DTypeOf<Float16> {
+  static constexpr DType value = DType::f16;
+};
+template <>
 struct DTypeOf<int32_t> {
   static constexpr DType value = DType::i32;
 };
@@ -76,7 +131,6 @@ template <>
 struct DTypeOf<int64_t> {
   static constexpr DType value = DType::i64;
 };
-
 template <>
 struct DTypeOf<uint8_t> {
   static constexpr DType value = DType::u8;

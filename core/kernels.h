@@ -29,7 +29,7 @@ struct Deposit {
 namespace kernel {
 
 /// c = a·b + bias, or c += a·b. a [M, K], b [K, N], c [M, N], each row-major or transposed by its
-/// strides; bias [N] or absent. c may be wider than a and b (f32 for bf16) or narrower.
+/// strides; bias [N] or absent. c may be wider than a and b (f32 for bf16 or f16) or narrower.
 struct Matmul {
   In a, b;
   Out c;
@@ -205,7 +205,8 @@ struct Dot {
 };
 
 /// One weight of an optimizer's group. The sum is read, never written; an absent sum is exactly
-/// zero. `copy` (absent, or the weight's bf16 working copy) is refreshed in the same pass.
+/// zero. `copy` (absent, or the weight's working copy in bf16 or f16) is refreshed in the same
+/// pass.
 struct SgdItem {
   In sum;
   Out weight, velocity, copy;

@@ -16,6 +16,8 @@ T load(const In& in, int64_t i) {
       return static_cast<T>(static_cast<const double*>(in.data)[i]);
     case DType::bf16:
       return static_cast<T>(static_cast<const BFloat16*>(in.data)[i]);
+    case DType::f16:
+      return static_cast<T>(static_cast<const Float16*>(in.data)[i]);
     default:
       return static_cast<T>(static_cast<const float*>(in.data)[i]);
   }
@@ -29,6 +31,9 @@ void store(const Out& out, int64_t i, T value) {
       break;
     case DType::bf16:
       static_cast<BFloat16*>(out.data)[i] = BFloat16(static_cast<float>(value));
+      break;
+    case DType::f16:
+      static_cast<Float16*>(out.data)[i] = Float16(static_cast<float>(value));
       break;
     default:
       static_cast<float*>(out.data)[i] = static_cast<float>(value);

@@ -84,7 +84,7 @@ std::span<const std::byte> SafetensorsFile::bytes(std::string_view name) const {
 
 DType SafetensorsFile::dtype_of_stored(std::string_view name) const {
   const SafetensorsInfo& it = info(name);
-  require(it.dtype.has_value(), "[safetensors] expected F64, F32, BF16, I64, I32 or U8 for ",
+  require(it.dtype.has_value(), "[safetensors] expected F64, F32, BF16, F16, I64, I32 or U8 for ",
           Quoted(name), " of '", file_.path(), "', got ", it.stored, "; try to convert it first");
   return *it.dtype;
 }

@@ -20,7 +20,7 @@ class Packs;
 struct Device {
   const Backend* backend = nullptr;
 
-  static Device cpu();        // oneDNN and vectorised kernels; f32 and bf16
+  static Device cpu();        // oneDNN and vectorised kernels; f32, bf16 and f16
   static Device reference();  // naive loops in any floating dtype, f64 included
   bool operator==(const Device&) const = default;
 };

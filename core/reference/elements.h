@@ -41,6 +41,8 @@ inline double load(const void* data, int64_t offset, DType dtype) {
       return static_cast<const double*>(data)[offset];
     case DType::bf16:
       return static_cast<const BFloat16*>(data)[offset];
+    case DType::f16:
+      return static_cast<const Float16*>(data)[offset];
     case DType::i32:
       return static_cast<const int32_t*>(data)[offset];
     case DType::i64:
@@ -62,6 +64,9 @@ inline void store(void* data, int64_t offset, DType dtype, double value) {
       break;
     case DType::bf16:
       static_cast<BFloat16*>(data)[offset] = BFloat16(static_cast<float>(value));
+      break;
+    case DType::f16:
+      static_cast<Float16*>(data)[offset] = Float16(static_cast<float>(value));
       break;
     case DType::i32:
       static_cast<int32_t*>(data)[offset] = static_cast<int32_t>(value);

@@ -38,6 +38,7 @@ TEST_CASE("tensors of every dtype come back with shape, dtype and bits") {
                     {{"f32", of<float>({2, 2}, {1, -2, 3.5f, 0})},
                      {"f64", of<double>({1}, {1e300})},
                      {"bf16", of<BFloat16>({2}, {BFloat16(1.5f), BFloat16(-2.f)})},
+                     {"f16", of<Float16>({2}, {Float16(65504.f), Float16(-0x1p-24f)})},
                      {"i32", of<int32_t>({3}, {-1, 0, 7})},
                      {"i64", of<int64_t>({1, 1}, {large})},
                      {"u8", of<uint8_t>({3, 1}, {0, 128, 255})},
@@ -46,7 +47,7 @@ TEST_CASE("tensors of every dtype come back with shape, dtype and bits") {
                     metadata);
   const SafetensorsFile file(folder.file("a"));
   CHECK(file.metadata() == metadata);
-  CHECK(file.names().size() == 8);
+  CHECK(file.names().size() == 9);
   const Device device = Device::reference();
   CHECK(file.tensor("f32", device).to_vector() == std::vector<double>{1, -2, 3.5, 0});
   CHECK(file.tensor("f32", device).shape() == Shape{2, 2});
@@ -61,6 +62,9 @@ TEST_CASE("tensors of every dtype come back with shape, dtype and bits") {
   CHECK(file.tensor("empty", device).shape() == Shape{0, 4});
   CHECK(file.info("bf16").bytes == 4);
   CHECK(file.info("bf16").stored == "BF16");
+  CHECK(file.tensor("f16", device).to_vector() == std::vector<double>{65504, -0x1p-24});
+  CHECK(file.tensor("f16", device).dtype() == DType::f16);
+  CHECK(file.info("f16").stored == "F16");
   CHECK(file.contains("u8"));
   CHECK_FALSE(file.contains("u9"));
 }

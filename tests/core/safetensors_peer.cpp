@@ -44,6 +44,7 @@ std::vector<std::pair<std::string, Tensor>> arrays() {
   return {
       {"f32", of<float>({2, 3}, {1, -2.5, 3, 0, 1e-30f, -7})},
       {"f64", of<double>({2}, {1e300, -0.1})},
+      {"f16", of<Float16>({3}, {Float16(65504.f), Float16(-0x1p-24f), Float16(-infinity)})},
       {"i32", of<int32_t>({2}, {i32::min(), i32::max()})},
       {"i64", of<int64_t>({2}, {i64::min(), i64::max()})},
       {"u8", of<uint8_t>({5}, {0, 1, 2, 3, 4})},
@@ -88,6 +89,5 @@ TEST_CASE("we read what the safetensors package writes") {
     const auto* bytes = static_cast<const std::byte*>(expected.in().data);
     CHECK(std::ranges::equal(file.bytes(name), std::span(bytes, expected.bytes())));
   }
-  CHECK(file.info("half").stored == "F16");
   CHECK_THROWS_AS(file.tensor("truth", Device::reference()), BadArgument);
 }

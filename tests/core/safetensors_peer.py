@@ -13,6 +13,7 @@ METADATA = {"maker": "peer", "größe": 'a "quoted"\nline'}
 ARRAYS = {
     "f32": np.array([[1.0, -2.5, 3.0], [0.0, 1e-30, -7.0]], np.float32),
     "f64": np.array([1e300, -0.1], np.float64),
+    "f16": np.array([65504, -(2**-24), -np.inf], np.float16),
     "i32": np.array([-(2**31), 2**31 - 1], np.int32),
     "i64": np.array([-(2**63), 2**63 - 1], np.int64),
     "u8": np.arange(5, dtype=np.uint8),
@@ -26,9 +27,9 @@ BF16 = np.array([0x3FC0, 0xC000, 0x7F80], np.uint16)  # 1.5, -2, infinity
 def read(path):
     with open(path, "rb") as file:
         tensors = dict(safetensors.deserialize(file.read()))
-    half = tensors.pop("bf16")
-    assert half["dtype"] == "BF16" and list(half["shape"]) == [3], half
-    assert bytes(half["data"]) == BF16.tobytes(), half
+    upper = tensors.pop("bf16")
+    assert upper["dtype"] == "BF16" and list(upper["shape"]) == [3], upper
+    assert bytes(upper["data"]) == BF16.tobytes(), upper
     transposed = np.frombuffer(tensors.pop("transposed")["data"], np.float32)
     assert np.array_equal(transposed.reshape(3, 2), ARRAYS["f32"].T), transposed
     assert set(tensors) == set(ARRAYS), set(tensors)
@@ -41,7 +42,7 @@ def read(path):
 
 
 def write(path):
-    arrays = dict(ARRAYS, half=np.array([1.0], np.float16), truth=np.array([True]))
+    arrays = dict(ARRAYS, truth=np.array([True]))
     safetensors.numpy.save_file(arrays, path, METADATA)
 
 

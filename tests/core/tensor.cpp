@@ -35,6 +35,7 @@ TEST_CASE("a tensor gives back its numbers, in every dtype") {
   returns(std::vector<float>{1.5f, -2, 0});
   returns(std::vector<double>{1e300, -0.1, 0});
   returns(std::vector<BFloat16>{BFloat16(1.5f), BFloat16(-2.f), BFloat16(0.f)});
+  returns(std::vector<Float16>{Float16(1.5f), Float16(-2.f), Float16(0.f)});
   returns(std::vector<int32_t>{-(1 << 30), 7, 0});
   returns(std::vector<int64_t>{-(int64_t{1} << 40), 7, 0});
   returns(std::vector<uint8_t>{255, 7, 0});

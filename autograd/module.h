@@ -29,7 +29,7 @@ struct ParameterState {
   Shape shape;
   Initial initial;
   Tensor master;      // wide(compute): what the optimizer updates
-  Tensor copy;        // bf16 compute only: what operations read
+  Tensor copy;        // bf16 and f16 compute only: what operations read
   bool stale = true;  // the copy no longer equals the master
   bool frozen = false;
   DType compute = DType::f32;

@@ -18,9 +18,12 @@ namespace accrue::test {
 using Numbers = std::vector<double>;
 
 /// Unit roundoffs: half the distance from 1 to the next number.
-constexpr double u_f64 = 0x1p-53, u_f32 = 0x1p-24, u_bf16 = 0x1p-8;
+constexpr double u_f64 = 0x1p-53, u_f32 = 0x1p-24, u_bf16 = 0x1p-8, u_f16 = 0x1p-11;
 constexpr double roundoff(DType type) {
-  return type == DType::f64 ? u_f64 : type == DType::f32 ? u_f32 : u_bf16;
+  return type == DType::f64   ? u_f64
+         : type == DType::f32 ? u_f32
+         : type == DType::f16 ? u_f16
+                              : u_bf16;
 }
 
 /// A backend together with a dtype that it computes in.

@@ -2,7 +2,7 @@
 #include "accrue/core/cpu/attention.h"
 
 #include "accrue/core/cpu/attention_tile.h"
-#include "accrue/core/cpu/draws.h"
+#include "accrue/core/cpu/dispatch.h"
 
 namespace accrue::cpu {
 namespace {
@@ -139,10 +139,7 @@ size_t attention_workspace(const kernel::Attention& a) {
 }
 
 void attention(const kernel::Attention& a, void* workspace) {
-  if (a.q.dtype == DType::bf16)
-    attend<BFloat16>(a, static_cast<float*>(workspace));
-  else
-    attend<float>(a, static_cast<float*>(workspace));
+  with_float(a.q.dtype, [&]<class T>(T) { attend<T>(a, static_cast<float*>(workspace)); });
 }
 
 }  // namespace accrue::cpu

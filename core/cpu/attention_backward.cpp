@@ -4,6 +4,7 @@
 // where ds = p·(dp − Σ_d dy·y). Dropout multiplies p (in dv) and dp by the same factors.
 #include "accrue/core/cpu/attention.h"
 #include "accrue/core/cpu/attention_tile.h"
+#include "accrue/core/cpu/dispatch.h"
 
 namespace accrue::cpu {
 namespace {
@@ -142,10 +143,7 @@ size_t attention_backward_workspace(const kernel::AttentionBackward& a) {
 }
 
 void attention_backward(const kernel::AttentionBackward& a, void* workspace) {
-  if (a.q.dtype == DType::bf16)
-    differentiate<BFloat16>(a, static_cast<float*>(workspace));
-  else
-    differentiate<float>(a, static_cast<float*>(workspace));
+  with_float(a.q.dtype, [&]<class T>(T) { differentiate<T>(a, static_cast<float*>(workspace)); });
 }
 
 }  // namespace accrue::cpu

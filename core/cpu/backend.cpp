@@ -1,5 +1,6 @@
 // The table of the `cpu` backend.
 #include "accrue/core/cpu/attention.h"
+#include "accrue/core/cpu/dispatch.h"
 #include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/matmul.h"
 
@@ -17,7 +18,7 @@ Device Device::cpu() {
   // In the order of Kernels: the types of the arguments hold it.
   static const Backend table{"cpu",
                              &host_allocator(),
-                             [](DType type) { return type == DType::f32 || type == DType::bf16; },
+                             cpu::is_fast,
                              {with(cpu::matmul, cpu::matmul_workspace),
                               with(cpu::copy),
                               with(cpu::sum_to),

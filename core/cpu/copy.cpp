@@ -1,4 +1,4 @@
-// Copy, Scale and Fill: any dtypes and strides; dense f32 and bf16 run at the speed of memory.
+// Copy, Scale and Fill: any dtypes and strides; dense f32, bf16 and f16 run at the speed of memory.
 #include <cstring>
 
 #include "accrue/core/cpu/dense.h"

@@ -8,13 +8,17 @@
 namespace accrue::cpu {
 
 /// The formats of activations and gradients: those with fast loops.
-constexpr bool is_fast(DType type) { return type == DType::f32 || type == DType::bf16; }
+constexpr bool is_fast(DType type) {
+  return type == DType::f32 || type == DType::bf16 || type == DType::f16;
+}
 
-/// body(float{}) or body(BFloat16{}).
+/// body(float{}), body(BFloat16{}) or body(Float16{}).
 template <class Body>
 inline void with_float(DType type, const Body& body) {
   if (type == DType::bf16)
     body(BFloat16{});
+  else if (type == DType::f16)
+    body(Float16{});
   else
     body(float{});
 }
@@ -29,6 +33,8 @@ inline void with_any(DType type, const Body& body) {
       return body(double{});
     case DType::bf16:
       return body(BFloat16{});
+    case DType::f16:
+      return body(Float16{});
     case DType::i32:
       return body(int32_t{});
     case DType::i64:

@@ -1,5 +1,6 @@
 // Keyed dropout: lanes × 4 elements of a sample at a time.
 #include "accrue/core/cpu/attention.h"
+#include "accrue/core/cpu/dispatch.h"
 #include "accrue/core/cpu/draws.h"
 
 namespace accrue::cpu {
@@ -46,11 +47,8 @@ void drop(const kernel::Dropout& a) {
 }  // namespace
 
 void dropout(const kernel::Dropout& a, void*) {
-  const bool add = a.write == Write::add;
-  if (a.x.dtype == DType::bf16)
-    add ? drop<true, BFloat16>(a) : drop<false, BFloat16>(a);
-  else
-    add ? drop<true, float>(a) : drop<false, float>(a);
+  with_float(a.x.dtype,
+             [&]<class T>(T) { a.write == Write::add ? drop<true, T>(a) : drop<false, T>(a); });
 }
 
 }  // namespace accrue::cpu

@@ -73,12 +73,12 @@ void binary_of(const kernel::Binary& args) {
   });
 }
 
-inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + fast_exp(-x)); }
+[[gnu::always_inline]] inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 /// sigmoid(x) and 1 − sigmoid(x), both without cancellation.
 struct Sigmoid {
   Floats value, rest;
-  explicit Sigmoid(Floats x) {
+  [[gnu::always_inline]] explicit Sigmoid(Floats x) {
     const Floats e = fast_exp(x < -80.0f ? all_of(80) : -x);  // finite: rest would be inf·0
     value = 1.0f / (1.0f + e);
     rest = e * value;
@@ -90,27 +90,31 @@ struct Sigmoid {
 struct Gelu {
   static constexpr float linear = 1.5957691216057308f;  // 2·√(2/π)
   static constexpr float cubic = linear * 0.044715f;
-  static Floats value(Floats x) { return x * sigmoid(x * (linear + cubic * x * x)); }
-  static Floats slope(Floats x) {
+  [[gnu::always_inline]] static Floats value(Floats x) {
+    return x * sigmoid(x * (linear + cubic * x * x));
+  }
+  [[gnu::always_inline]] static Floats slope(Floats x) {
     const Floats squared = x * x;
     const Sigmoid s(x * (linear + cubic * squared));
     return s.value + x * s.value * s.rest * (linear + 3 * cubic * squared);
   }
 };
 struct Silu {
-  static Floats value(Floats x) { return x * sigmoid(x); }
-  static Floats slope(Floats x) {
+  [[gnu::always_inline]] static Floats value(Floats x) { return x * sigmoid(x); }
+  [[gnu::always_inline]] static Floats slope(Floats x) {
     const Sigmoid s(x);
     return s.value * (1.0f + x * s.rest);
   }
 };
 struct Relu {
-  static Floats value(Floats x) { return x < 0.0f ? Floats{} : x; }  // a NaN stays
-  static Floats slope(Floats x) { return x > 0.0f ? all_of(1) : Floats{}; }
+  [[gnu::always_inline]] static Floats value(Floats x) {
+    return x < 0.0f ? Floats{} : x;  // a NaN stays
+  }
+  [[gnu::always_inline]] static Floats slope(Floats x) { return x > 0.0f ? all_of(1) : Floats{}; }
 };
 struct Tanh {
-  static Floats value(Floats x) { return fast_tanh(x); }
-  static Floats slope(Floats x) {
+  [[gnu::always_inline]] static Floats value(Floats x) { return fast_tanh(x); }
+  [[gnu::always_inline]] static Floats slope(Floats x) {
     const Floats y = fast_tanh(x);
     return 1.0f - y * y;
   }

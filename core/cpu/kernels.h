@@ -34,7 +34,7 @@ void sgd(const kernel::Sgd&, void* workspace);
 void adam(const kernel::Adam&, void* workspace);
 
 /// to[c] = or += Σ_r from[r, c], in an order that depends on neither threads nor columns.
-/// from [rows, columns], row-major and dense; `to` f32 or bf16.
+/// from [rows, columns], row-major and dense; `to` f32, bf16 or f16.
 void sum_columns(const float* from, int64_t rows, int64_t columns, const Deposit& to);
 
 }  // namespace accrue::cpu

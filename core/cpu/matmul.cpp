@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "accrue/core/cpu/dispatch.h"
 #include "accrue/core/cpu/matmul_parts.h"
 
 namespace accrue::cpu {
@@ -58,12 +59,8 @@ void put_bias(const Product& p, int64_t row, int64_t rows, int64_t column, int64
 dnnl_status_t sgemm_part(
     const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) {
   if (rows <= 0 || columns <= 0) return dnnl_success;
-  if (p.args.bias) {
-    if (p.args.bias.dtype == DType::bf16)
-      put_bias<BFloat16>(p, row, rows, column, columns);
-    else
-      put_bias<float>(p, row, rows, column, columns);
-  }
+  if (p.args.bias)
+    with_float(p.args.bias.dtype, [&]<class T>(T) { put_bias<T>(p, row, rows, column, columns); });
   const auto* a = static_cast<const float*>(p.args.a.data) + row * (p.a.transposed ? 1 : p.a.ld);
   const auto* b = static_cast<const float*>(p.args.b.data) + column * (p.b.transposed ? p.b.ld : 1);
   auto* c = static_cast<float*>(p.args.c.data) + row * p.c.ld + column;

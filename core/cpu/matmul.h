@@ -10,8 +10,9 @@ namespace accrue::cpu {
 /// Packs), without filling it, so that a dry run counts its bytes.
 size_t matmul_workspace(const kernel::Matmul&);
 
-/// c = a·b + bias, or c += a·b + bias; the contract is kernel::Matmul's. Any strides, f32 and bf16
-/// in any combination. Same shapes, strides and threads: same bits. Throws Failure if oneDNN fails.
+/// c = a·b + bias, or c += a·b + bias; the contract is kernel::Matmul's. Any strides, f32, bf16
+/// and f16 in any combination. Same shapes, strides and threads: same bits. Throws Failure if
+/// oneDNN fails.
 void matmul(const kernel::Matmul&, void* workspace);
 
 }  // namespace accrue::cpu

@@ -1,5 +1,8 @@
-// Matrix products that no library call fits: through f32 matrices in the workspace.
-#include "accrue/core/cpu/dispatch.h"
+// Matrix products that no library call fits: through f32 matrices, kept for a weight, else in the
+// workspace.
+#include <utility>
+
+#include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/matmul_parts.h"
 
 namespace accrue::cpu {
@@ -16,64 +19,56 @@ bool widens(const In& in, const MatrixLayout& layout) {
 /// f32 and plain: sgemm can write there.
 bool direct(const Product& p) { return p.args.c.dtype == DType::f32 && p.c.ld && !p.c.transposed; }
 
-/// Row-major f32 numbers of `in`.
-void widen(const In& in, float* to) {
-  with_float(in.dtype, [&]<class T>(T) {
-    const T* from = static_cast<const T*>(in.data);
-    const int64_t rows = in.shape[0], columns = in.shape[1];
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < columns; ++j)
-        to[i * columns + j] = from[i * in.strides[0] + j * in.strides[1]];
-  });
+/// The weight b in f32, which lasts for its cycle; null where b is no weight. It has the order of
+/// b's own memory, so that x·W and dy·Wᵀ share it.
+Packs::Entry* kept_of(const Product& p) {
+  constexpr uint64_t in_f32 = 1;  // the layout's name among the weight's Packs
+  if (!p.args.b.packs || !p.b.ld || !widens(p.args.b, p.b)) return nullptr;
+  return &p.args.b.packs->entry(in_f32, padded(p.K * p.N) * sizeof(float), Device::cpu());
 }
 
-/// c = or += from, row-major, rounded once.
-void narrow(const Product& p, const float* from) {
-  const Out& c = p.args.c;
-  with_float(c.dtype, [&]<class T>(T) {
-    T* to = static_cast<T*>(c.data);
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < p.M; ++i)
-      for (int64_t j = 0; j < p.N; ++j) {
-        T& place = to[i * c.strides[0] + j * c.strides[1]];
-        const float value = from[i * p.N + j];
-        place = T(p.add() ? float(place) + value : value);
-      }
-  });
+/// The numbers of `in` as a dense f32 matrix, transposed where `in` is: both in order of memory.
+In widened(const In& in, const MatrixLayout& layout, float* to, bool valid) {
+  In from = in;
+  const auto turn = [&layout](Shape& sizes) {
+    if (layout.transposed) std::swap(sizes[0], sizes[1]);
+  };
+  turn(from.shape);
+  turn(from.strides);
+  const Out dense{to, from.shape, contiguous_strides(from.shape), DType::f32};
+  if (!valid) copy({from, dense, Write::set}, nullptr);
+  In wide = dense;
+  turn(wide.shape);
+  turn(wide.strides);
+  return wide;
 }
 
 }  // namespace
 
 size_t fallback_workspace(const Product& p) {
-  const size_t floats = (widens(p.args.a, p.a) ? padded(p.M * p.K) : 0) +
-                        (widens(p.args.b, p.b) ? padded(p.K * p.N) : 0) +
+  const bool a = widens(p.args.a, p.a), b = widens(p.args.b, p.b) && !kept_of(p);
+  const size_t floats = (a ? padded(p.M * p.K) : 0) + (b ? padded(p.K * p.N) : 0) +
                         (direct(p) ? 0 : padded(p.M * p.N));
   return floats * sizeof(float);
 }
 
 void run_fallback(const Product& p, void* workspace) {
   float* free = static_cast<float*>(workspace);
+  const auto take = [&](int64_t elements) { return std::exchange(free, free + padded(elements)); };
   kernel::Matmul wide = p.args;
-  const auto take = [&](const Shape& shape) {
-    float* taken = free;
-    free += padded(shape.elements());
-    return taken;
-  };
-  const auto widen_if_needed = [&](In& in, const MatrixLayout& layout) {
-    if (!widens(in, layout)) return;
-    float* to = take(in.shape);
-    widen(in, to);
-    in = In{to, in.shape, contiguous_strides(in.shape), DType::f32, nullptr};
-  };
-  widen_if_needed(wide.a, p.a);
-  widen_if_needed(wide.b, p.b);
+  if (widens(p.args.a, p.a)) wide.a = widened(p.args.a, p.a, take(p.M * p.K), false);
+  if (Packs::Entry* kept = kept_of(p)) {
+    float* place = reinterpret_cast<float*>(kept->data.data<uint8_t>());
+    wide.b = widened(p.args.b, p.b, place, std::exchange(kept->valid, true));
+  } else if (widens(p.args.b, p.b)) {
+    wide.b = widened(p.args.b, p.b, take(p.K * p.N), false);
+  }
   if (direct(p)) return sgemm(Product(wide));
-  wide.c =
-      Out{take(p.args.c.shape), p.args.c.shape, contiguous_strides(p.args.c.shape), DType::f32};
+  const Shape& shape = p.args.c.shape;
+  wide.c = Out{take(p.M * p.N), shape, contiguous_strides(shape), DType::f32};
   wide.write = Write::set;
   sgemm(Product(wide));
-  narrow(p, static_cast<const float*>(wide.c.data));
+  copy({wide.c, p.args.c, p.args.write}, nullptr);  // rounds once
 }
 
 }  // namespace accrue::cpu

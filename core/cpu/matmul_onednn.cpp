@@ -226,7 +226,7 @@ Primitive* find(const Product& p, Source source) {
 Primitive* find_primitive(const Product& p) {
   if (p.M == 0 || p.N == 0 || p.K == 0) return nullptr;
   const In& bias = p.args.bias;
-  if (bias && bias.strides[0] != 1 && p.N > 1) return nullptr;
+  if (bias && (bias.dtype == DType::f16 || (bias.strides[0] != 1 && p.N > 1))) return nullptr;
   if (p.plain(DType::f32, DType::f32)) {
     // sgemm packs b at each call, which counts where few rows share it. Beyond the second-level
     // cache a kept layout gains nothing and costs as much memory as the weight.
@@ -234,6 +234,7 @@ Primitive* find_primitive(const Product& p) {
     const bool kept = p.args.b.packs && p.M > 1 && p.M <= few_rows && p.K * p.N <= small_weight;
     return kept ? find(p, Source::kept) : nullptr;
   }
+  // oneDNN 2.6 has no f16 on a CPU.
   if (!p.plain(DType::bf16, DType::bf16) && !p.plain(DType::bf16, DType::f32)) return nullptr;
   // The head of a large vocabulary is read from memory either way.
   constexpr int64_t largest_kept = 1 << 24;

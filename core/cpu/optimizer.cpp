@@ -30,17 +30,20 @@ void with_sum(const Item& item, const Body& body) {
              [&](auto type) { body(static_cast<const decltype(type)*>(item.sum.data)); });
 }
 
-template <bool has_copy>
-inline void refresh(BFloat16* copy, int64_t i, float weight) {
-  if constexpr (has_copy) copy[i] = from_float<BFloat16>(weight);
+/// A weight without a working copy.
+struct NoCopy {};
+inline void refresh(NoCopy, int64_t, float) {}
+template <class T>
+inline void refresh(T* copy, int64_t i, float weight) {
+  copy[i] = from_float<T>(weight);
 }
 
+/// body(copy): a pointer of its dtype, or NoCopy.
 template <class Item, class Body>
 void with_copy(const Item& item, const Body& body) {
-  if (item.copy)
-    body(std::true_type{});
-  else
-    body(std::false_type{});
+  if (!item.copy) return body(NoCopy{});
+  if (item.copy.dtype == DType::f16) return body(static_cast<Float16*>(item.copy.data));
+  body(static_cast<BFloat16*>(item.copy.data));
 }
 
 /// The numbers of kernel::Adam in f32, as the loop uses them.
@@ -59,13 +62,12 @@ struct AdamFactors {
         decoupled(a.decoupled ? a.lr * a.weight_decay : 0) {}
 };
 
-template <bool has_weight, bool has_copy, class Sum>
-void adam_range(const kernel::AdamItem& item, const AdamFactors& f, Sum sum, int64_t first,
-                int64_t last) {
+template <bool has_weight, class Sum, class Copy>
+void adam_range(const kernel::AdamItem& item, const AdamFactors& f, Sum sum, Copy copy,
+                int64_t first, int64_t last) {
   float* weight = static_cast<float*>(item.weight.data);
   float* mean = static_cast<float*>(item.mean.data);
   float* variance = static_cast<float*>(item.variance.data);
-  BFloat16* copy = static_cast<BFloat16*>(item.copy.data);
   const AdamFactors a = f;  // a copy that the stores below cannot alias
 #pragma omp simd
   for (int64_t i = first; i < last; ++i) {
@@ -79,7 +81,7 @@ void adam_range(const kernel::AdamItem& item, const AdamFactors& f, Sum sum, int
     const float updated =
         w - a.decoupled * w - a.step * m / (std::sqrt(v * a.correction2) + a.epsilon);
     weight[i] = updated;
-    refresh<has_copy>(copy, i, updated);
+    refresh(copy, i, updated);
   }
 }
 
@@ -89,12 +91,11 @@ struct SgdFactors {
       : scale(s.scale), lr(s.lr), momentum(s.momentum), decay(s.weight_decay) {}
 };
 
-template <bool has_copy, bool has_velocity, class Sum>
-void sgd_range(const kernel::SgdItem& item, const SgdFactors& f, bool nesterov, Sum sum,
+template <bool has_velocity, class Sum, class Copy>
+void sgd_range(const kernel::SgdItem& item, const SgdFactors& f, bool nesterov, Sum sum, Copy copy,
                int64_t first, int64_t last) {
   float* weight = static_cast<float*>(item.weight.data);
   float* velocity = static_cast<float*>(item.velocity.data);
-  BFloat16* copy = static_cast<BFloat16*>(item.copy.data);
   const SgdFactors s = f;
   // The step is lr·(u·share + g·rest): Nesterov's looks one momentum ahead.
   const float share = nesterov ? s.momentum : 1, rest = nesterov ? 1 : 0;
@@ -109,7 +110,7 @@ void sgd_range(const kernel::SgdItem& item, const SgdFactors& f, bool nesterov, 
     }
     const float updated = w - s.lr * step;
     weight[i] = updated;
-    refresh<has_copy>(copy, i, updated);
+    refresh(copy, i, updated);
   }
 }
 
@@ -123,9 +124,9 @@ void adam(const kernel::Adam& args, void*) {
       [&](int64_t i, int64_t first, int64_t last, int64_t) {
         with_sum(items[i], [&](auto sum) {
           if (!items[i].weight)
-            return adam_range<false, false>(items[i], factors, sum, first, last);
-          with_copy(items[i], [&](auto has_copy) {
-            adam_range<true, has_copy.value>(items[i], factors, sum, first, last);
+            return adam_range<false>(items[i], factors, sum, NoCopy{}, first, last);
+          with_copy(items[i], [&](auto copy) {
+            adam_range<true>(items[i], factors, sum, copy, first, last);
           });
         });
       });
@@ -139,12 +140,11 @@ void sgd(const kernel::Sgd& args, void*) {
       [&](int64_t i, int64_t first, int64_t last, int64_t) {
         const auto& item = items[i];
         with_sum(item, [&](auto sum) {
-          with_copy(item, [&](auto has_copy) {
-            constexpr bool copies = has_copy.value;
+          with_copy(item, [&](auto copy) {
             if (item.velocity)
-              sgd_range<copies, true>(item, factors, args.nesterov, sum, first, last);
+              sgd_range<true>(item, factors, args.nesterov, sum, copy, first, last);
             else
-              sgd_range<copies, false>(item, factors, args.nesterov, sum, first, last);
+              sgd_range<false>(item, factors, args.nesterov, sum, copy, first, last);
           });
         });
       });

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "accrue/core/cpu/attention.h"
-#include "accrue/core/cpu/vector.h"
+#include "accrue/core/cpu/dispatch.h"
 
 namespace accrue::cpu {
 namespace {
@@ -69,11 +69,9 @@ void turn_all(const kernel::Rope& a) {
 }  // namespace
 
 void rope(const kernel::Rope& a, void*) {
-  const bool add = a.write == Write::add;
-  if (a.x.dtype == DType::bf16)
-    add ? turn_all<true, BFloat16>(a) : turn_all<false, BFloat16>(a);
-  else
-    add ? turn_all<true, float>(a) : turn_all<false, float>(a);
+  with_float(a.x.dtype, [&]<class T>(T) {
+    a.write == Write::add ? turn_all<true, T>(a) : turn_all<false, T>(a);
+  });
 }
 
 }  // namespace accrue::cpu

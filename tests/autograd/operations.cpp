@@ -71,7 +71,7 @@ std::vector<bool> all_of(const OperationCase& one) {
 }
 
 // Sums of n terms are off by at most n·u (one rounding per term, in f32 on the cpu even for bf16
-// inputs); what is stored on the way or at the end in the dtype is off by its u each time: inputs
+// and f16); what is stored on the way or at the end in the dtype is off by its u each time: inputs
 // of kernels inside, value, gradient, and what they pass on, eight roundings at most in a case
 // here.
 double allowed(const OperationCase& one, DType type) {
@@ -163,10 +163,10 @@ TEST_CASE("an input that needs no gradient changes nothing for the others") {
   });
 }
 
-TEST_CASE("cpu and reference in f32 and bf16 equal reference in f64, forward and backward") {
+TEST_CASE("cpu and reference in f32, bf16 and f16 equal reference in f64, forward and backward") {
   for_each_case([](const OperationCase& one) {
     for (Device device : {Device::cpu(), Device::reference()})
-      for (DType type : {DType::f32, DType::bf16}) {
+      for (DType type : {DType::f32, DType::bf16, DType::f16}) {
         CAPTURE(text_of({device, type}));
         const Many inputs = inputs_of(one, type, 100);
         const OperationResult expected = run_case(one, inputs, exact(), all_of(one));

@@ -31,15 +31,18 @@ struct Tolerance {
   double forward, backward;
 };
 
-// f32 and f64: as the issue demands. bf16: each operation rounds what it stores; those errors are
-// as good as random, so n of them in a row come to √n·u in the norm. Eight roundings per layer and
-// four around them come before the logits, as many again in backward; all of the loss's own are in
-// f32.
-const double bf16_forward = std::sqrt(8 * 2 + 4) * u_bf16,
-             bf16_backward = std::sqrt(2 * (8 * 2 + 4)) * u_bf16;
+// f32 and f64: as the issue demands. bf16 and f16: each operation rounds what it stores; those
+// errors are as good as random, so n of them in a row come to √n·u in the norm. Eight roundings per
+// layer and four around them come before the logits, as many again in backward; all of the loss's
+// own are in f32.
+Tolerance rounding(DType dtype) {
+  const double forward = 8 * 2 + 4, u = roundoff(dtype);
+  return {{Device::cpu(), dtype}, std::sqrt(forward) * u, std::sqrt(2 * forward) * u};
+}
 const Tolerance tolerances[]{{exact(), 1e-10, 1e-10},
                              {{Device::cpu(), DType::f32}, 1e-5, 1e-5},
-                             {{Device::cpu(), DType::bf16}, bf16_forward, bf16_backward}};
+                             rounding(DType::bf16),
+                             rounding(DType::f16)};
 
 struct Golden {
   SafetensorsFile weights{golden("gpt2_weights")};

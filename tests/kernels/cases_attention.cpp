@@ -78,9 +78,9 @@ Cases attention_cases() {
         {s.name(), [=](Stage& stage) {
            const Tensor qkv = queries_keys_values(stage, s);
            const Tensor samples = stage.samples(s.B);
-           // The softmax may be rounded to bf16 before it multiplies v.
+           // The softmax may be rounded to bf16 or f16 before it multiplies v.
            Tensor y = stage.out({s.B, s.T, s.H, s.D}, s.dtype, Write::set,
-                                {s.terms(), 0, s.dtype == DType::bf16 ? 1.0 : 0.0});
+                                {s.terms(), 0, is_short(s.dtype) ? 1.0 : 0.0});
            Tensor logsum = stage.out({s.B, s.H, s.T}, DType::f32, Write::set, {s.terms()});
            stage.launch(forward(qkv, y.out(), logsum.out(), samples, s));
          }});
@@ -90,8 +90,8 @@ Cases attention_cases() {
 Cases attention_backward_cases() {
   Cases cases;
   for (const Setting& s : settings()) {
-    // One weight near 1 makes dP − Σ P·dP cancel, which the rounding of y to bf16 does not survive.
-    if (s.scale > 3 && s.dtype == DType::bf16) continue;
+    // One weight near 1 makes dP − Σ P·dP cancel, which the rounding of y does not survive.
+    if (s.scale > 3 && is_short(s.dtype)) continue;
     for (Write write : both_writes)
       cases.push_back({text(s.name(), " ", name_of(write)), [=](Stage& stage) {
                          const Tensor qkv = queries_keys_values(stage, s);
@@ -102,9 +102,10 @@ Cases attention_backward_cases() {
                                 forward(qkv, y.out(), logsum.out(), samples, s));
 
                          const Tensor dy = stage.random({s.B, s.T, s.H, s.D}, s.dtype);
-                         // May be rounded to bf16: y, which came so, the softmax, and its gradient.
+                         // May be rounded to bf16 or f16: y, which came so, the softmax, and its
+                         // gradient.
                          Tensor d = stage.out(s.shape(), s.dtype, write,
-                                              {s.terms(), 0, s.dtype == DType::bf16 ? 3.0 : 0.0});
+                                              {s.terms(), 0, is_short(s.dtype) ? 3.0 : 0.0});
                          stage.launch(kernel::AttentionBackward{
                              part(qkv, s, 0).in(), part(qkv, s, 1).in(), part(qkv, s, 2).in(),
                              y.in(), logsum.in(), dy.in(), part(d, s, 0).out(), part(d, s, 1).out(),

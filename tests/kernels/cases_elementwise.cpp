@@ -4,7 +4,7 @@
 namespace accrue::test {
 namespace {
 
-constexpr DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16;
+constexpr DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16, f16 = DType::f16;
 constexpr DType i32 = DType::i32, i64 = DType::i64;
 const Bound few{4};  // a handful of roundings
 
@@ -23,8 +23,9 @@ const Bound unary_bound{16, unary_range};
 
 Cases copy_cases() {
   Cases cases;
-  const std::pair<DType, DType> types[] = {{f32, f32}, {f32, bf16}, {bf16, f32}, {bf16, bf16},
-                                           {f32, f64}, {f64, f32},  {bf16, f64}};
+  const std::pair<DType, DType> types[] = {
+      {f32, f32}, {f32, bf16}, {bf16, f32}, {bf16, bf16}, {f32, f64},  {f64, f32}, {bf16, f64},
+      {f32, f16}, {f16, f32},  {f16, f16},  {f16, bf16},  {bf16, f16}, {f16, f64}};
   const auto add = [&](DType from, DType to, Write write, const std::string& how,
                        const Shape& from_shape, const Shape& to_shape,
                        const std::function<Tensor(Tensor)>& from_view,
@@ -64,7 +65,7 @@ Cases copy_cases() {
 
 Cases fill_cases() {
   Cases cases;
-  for (DType dtype : {f32, f64, bf16, i32, i64, DType::u8})
+  for (DType dtype : {f32, f64, bf16, f16, i32, i64, DType::u8})
     for (const Shape& shape : odd_shapes)
       for (double value : {0.0, 3.0})
         cases.push_back({text(dtype, shape, " ", value), [=](Stage& stage) {

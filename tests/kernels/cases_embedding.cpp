@@ -25,8 +25,9 @@ Cases embedding_cases() {
 
 Cases embedding_backward_cases() {
   Cases cases;
-  const std::pair<DType, DType> types[] = {
-      {DType::f32, DType::f32}, {DType::bf16, DType::f32}, {DType::bf16, DType::bf16}};
+  const std::pair<DType, DType> types[] = {{DType::f32, DType::f32},   {DType::bf16, DType::f32},
+                                           {DType::bf16, DType::bf16}, {DType::f16, DType::f32},
+                                           {DType::f16, DType::f16},   {DType::f16, DType::bf16}};
   for (const auto& [activations, weights] : types)
     for (Write write : both_writes)
       for (const auto& [V, C, R] : sizes)
@@ -34,7 +35,7 @@ Cases embedding_backward_cases() {
             {text(activations, "→", weights, " V ", V, " C ", C, " R ", R, " ", name_of(write)),
              [=, dtype = activations, weights = weights, V = V, C = C, R = R](Stage& stage) {
                const Tensor ids = stage.ids({R}, V), dy = stage.random({R, C}, dtype);
-               // A place in bf16 is rounded at each of about R/V repetitions.
+               // A place in bf16 or f16 is rounded at each of about R/V repetitions.
                const double repeats = 4.0 + 1.0 * R / V;
                Tensor table = stage.out({V, C}, weights, write, {repeats, repeats, repeats});
                stage.launch(kernel::EmbeddingBackward{ids.in(), dy.in(), {table.out(), write}});

@@ -39,7 +39,8 @@ void add(Cases& cases, const Matrices& m, Write write, bool bias) {
        }});
 }
 
-/// A weight keeps layouts of itself: they must be used again, and made again when it changes.
+/// A weight keeps layouts of itself: they must be used again, as itself and as its transpose, and
+/// made again when it changes.
 void add_weight(Cases& cases, DType dtype, bool transposed) {
   const std::string name = text(dtype, transposed ? " transposed" : "", " weight with packs");
   cases.push_back(
@@ -49,9 +50,11 @@ void add_weight(Cases& cases, DType dtype, bool transposed) {
          weight.keep_packs();
          const Tensor b = transposed ? weight.transpose(0, 1) : weight;
          const auto multiply = [&] {
-           const Tensor a = stage.random({m.M, m.K}, dtype);
-           Tensor c = product(stage, m, Write::set);
-           stage.launch(kernel::Matmul{a.in(), b.in(), c.out(), Write::set});
+           const Tensor x = stage.random({m.M, m.K}, dtype), dy = stage.random({m.M, m.N}, dtype);
+           Tensor y = product(stage, m, Write::set);
+           stage.launch(kernel::Matmul{x.in(), b.in(), y.out(), Write::set});
+           Tensor dx = stage.out({m.M, m.K}, dtype, Write::set, bound_of(m.N));
+           stage.launch(kernel::Matmul{dy.in(), b.transpose(0, 1).in(), dx.out(), Write::set});
          };
          multiply();
          multiply();
@@ -75,8 +78,9 @@ void add_columns(Cases& cases, DType dtype, Write write) {
 }  // namespace
 
 Cases matmul_cases() {
-  constexpr DType f32 = DType::f32, bf16 = DType::bf16;
-  const std::pair<DType, DType> types[] = {{f32, f32}, {bf16, bf16}, {bf16, f32}, {f32, bf16}};
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16, f16 = DType::f16;
+  const std::pair<DType, DType> types[] = {{f32, f32}, {bf16, bf16}, {bf16, f32}, {f32, bf16},
+                                           {f16, f16}, {f16, f32},   {f32, f16},  {f16, bf16}};
   const std::array<int64_t, 3> sizes[] = {{1, 1, 1},      {3, 7, 17},   {1, 129, 65},
                                           {129, 1, 65},   {65, 127, 1}, {127, 33, 515},
                                           {257, 300, 131}};

@@ -4,7 +4,8 @@
 namespace accrue::test {
 namespace {
 
-constexpr DType f32 = DType::f32, bf16 = DType::bf16;
+constexpr DType f32 = DType::f32, bf16 = DType::bf16, f16 = DType::f16;
+const std::optional<DType> copy_types[] = {{}, bf16, f16};
 const std::vector<Shape> weights{{1}, {3}, {7, 17}, {1023}, {65, 127}, {131, 1027}};
 constexpr size_t without_sum = 2;
 const Bound bound{16, 4};  // sums of a few terms below 1, with lr 0.1
@@ -12,7 +13,8 @@ const Bound bound{16, 4};  // sums of a few terms below 1, with lr 0.1
 /// Tensors that live as long as the launch that uses them.
 class Group {
  public:
-  Group(Stage& stage, DType sums, bool copies) : stage_(stage), sums_(sums), copies_(copies) {}
+  Group(Stage& stage, DType sums, std::optional<DType> copies)
+      : stage_(stage), sums_(sums), copies_(copies) {}
 
   In sum(size_t i) {
     if (i == without_sum) return {};
@@ -30,28 +32,32 @@ class Group {
   }
   Out copy(size_t i) {
     if (!copies_) return {};
-    return tensors_.emplace_back(stage_.out(weights[i], bf16, Write::set, bound)).out();
+    return tensors_.emplace_back(stage_.out(weights[i], *copies_, Write::set, bound)).out();
   }
 
  private:
   Stage& stage_;
   DType sums_;
-  bool copies_;
+  std::optional<DType> copies_;
   std::vector<Tensor> tensors_;
 };
+
+std::string name_of_copies(std::optional<DType> copies) {
+  return copies ? text(" copies ", *copies) : "";
+}
 
 }  // namespace
 
 Cases sgd_cases() {
   Cases cases;
-  for (DType sums : {f32, bf16})
-    for (bool copies : {false, true})
+  for (DType sums : activation_types)
+    for (const auto& copies : copy_types)
       for (double momentum : {0.0, 0.9})
         for (bool nesterov : {false, true})
           for (double decay : {0.0, 0.3}) {
             if (momentum == 0 && nesterov) continue;
             cases.push_back(
-                {text("sums ", sums, copies ? " copies" : "", " momentum ", momentum,
+                {text("sums ", sums, name_of_copies(copies), " momentum ", momentum,
                       nesterov ? " nesterov" : "", " decay ", decay),
                  [=](Stage& stage) {
                    Group group(stage, sums, copies);
@@ -68,14 +74,15 @@ Cases sgd_cases() {
 Cases adam_cases() {
   Cases cases;
   struct What {
-    bool weights, copies;
+    bool weights;
+    std::optional<DType> copies;
   };
-  for (DType sums : {f32, bf16})
-    for (auto [weights_too, copies] : {What{true, false}, {true, true}, {false, false}})
+  for (DType sums : activation_types)
+    for (auto [weights_too, copies] : {What{true, {}}, {true, bf16}, {true, f16}, {false, {}}})
       for (bool decoupled : {false, true})
         for (double decay : weights_too ? std::vector{0.0, 0.3} : std::vector{0.0})
           cases.push_back(
-              {text("sums ", sums, weights_too ? "" : " moments alone", copies ? " copies" : "",
+              {text("sums ", sums, weights_too ? "" : " moments alone", name_of_copies(copies),
                     decoupled ? " decoupled" : "", " decay ", decay),
                [=](Stage& stage) {
                  Group group(stage, sums, copies);

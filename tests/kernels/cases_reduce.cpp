@@ -6,7 +6,7 @@
 namespace accrue::test {
 namespace {
 
-constexpr DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16;
+constexpr DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16, f16 = DType::f16;
 
 constexpr int64_t norm_sizes[][2] = {{1, 1},     {3, 7},   {17, 65}, {33, 31},
                                      {130, 127}, {5, 768}, {1, 1023}};
@@ -18,7 +18,9 @@ double largest_inverse(int64_t C) { return C < 16 ? 10 : 3; }
 
 Cases sum_to_cases() {
   Cases cases;
-  const std::pair<DType, DType> types[] = {{f32, f32}, {bf16, f32}, {bf16, bf16}, {f32, bf16}};
+  const std::pair<DType, DType> types[] = {{f32, f32},  {bf16, f32}, {bf16, bf16},
+                                           {f32, bf16}, {f16, f32},  {f16, f16},
+                                           {f32, f16},  {f16, bf16}, {bf16, f16}};
   const std::pair<Shape, Shape> shapes[] = {{{1}, {1}},
                                             {{3, 7}, {7}},
                                             {{3, 7}, {3, 1}},
@@ -76,7 +78,7 @@ Cases dot_cases() {
   };
   for (DType dtype : activation_types) {
     add(text(dtype, " six tensors"), dtype, 1, 0);
-    add(text(dtype, " squares beyond f32"), dtype, 1e30, 0);
+    if (dtype != f16) add(text(dtype, " squares beyond f32"), dtype, 1e30, 0);
     add(text(dtype, " one infinite"), dtype, 1, std::numeric_limits<double>::infinity());
     add(text(dtype, " one not a number"), dtype, 1, std::numeric_limits<double>::quiet_NaN());
     for (DType other : activation_types) add(text(dtype, " with ", other), dtype, 1, 0, other);
@@ -143,7 +145,8 @@ Cases norm_backward_cases() {
         }
         for (int wanted : {1, 2, 4, 5, 6}) add(dtype, f32, centered, write, wanted, 33, 65);
       }
-  for (Write write : both_writes) add(bf16, bf16, true, write, 7, 33, 65);
+  for (DType dtype : {bf16, f16})
+    for (Write write : both_writes) add(dtype, dtype, true, write, 7, 33, 65);
   return cases;
 }
 

@@ -21,6 +21,8 @@ double unit_roundoff(DType dtype) {
       return 0x1p-24;
     case DType::bf16:
       return 0x1p-8;
+    case DType::f16:
+      return 0x1p-11;
     default:
       return 0;  // whole numbers are exact
   }
@@ -116,8 +118,10 @@ std::vector<double> tolerances(const Stage::Output& output, const std::vector<do
                                                  bound.roundings * stored * largest
                                            : 0;
 
+  const double subnormal = dtype == DType::f16 ? 0x1p-25 : 0;
   std::vector<double> result;
-  for (double value : expected) result.push_back(common + 2 * stored * std::abs(value));
+  for (double value : expected)
+    result.push_back(common + 2 * std::max(stored * std::abs(value), subnormal));
   return result;
 }
 

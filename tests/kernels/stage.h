@@ -16,7 +16,8 @@ namespace accrue::test {
 /// First: rounding errors of a sum are as good as random, so n of them stay below λ·√n·u·Σ|terms|
 /// with probability 1 − 2·exp(−λ²/2) (Higham & Mary, SIAM J. Sci. Comput. 41, 2019); λ = 6 and u of
 /// the dtype computed in (f32; f64 for f64 outputs). Second: both sides round once to the output's
-/// dtype, of unit v. Third: what a kernel may round to that dtype on its way.
+/// dtype, of unit v; below 2⁻¹⁴ f16 rounds to multiples of 2⁻²⁴ instead. Third: what a kernel may
+/// round to that dtype on its way.
 struct Bound {
   double terms = 1;      // length of the longest chain of roundings
   double magnitude = 0;  // bound of Σ|terms|; 0: the largest expected element
@@ -103,7 +104,8 @@ std::string mismatch(const Row& row, const Case& test_case, Device tested,
 
 inline const char* name_of(Write write) { return write == Write::set ? "set" : "add"; }
 constexpr Write both_writes[] = {Write::set, Write::add};
-constexpr DType activation_types[] = {DType::f32, DType::bf16};
+constexpr DType activation_types[] = {DType::f32, DType::bf16, DType::f16};
+constexpr bool is_short(DType type) { return type == DType::bf16 || type == DType::f16; }
 /// Odd sizes: below a vector, with tails, and enough for several threads.
 const std::vector<Shape> odd_shapes{{1}, {3}, {7, 17}, {33, 65}, {5, 7, 31}, {127, 1023}};
 

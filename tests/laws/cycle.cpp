@@ -211,8 +211,10 @@ TEST_CASE("a cycle in which nothing counts is skipped") {
   CHECK(weight_bits(parameters(model)) == weights);
 }
 
-TEST_CASE("bf16 working copies follow their masters after a step, and no sooner") {
-  Stage s({Device::cpu(), DType::bf16});
+TEST_CASE_TEMPLATE("working copies follow their masters after a step, and no sooner", T, BFloat16,
+                   Float16) {
+  const Where where{Device::cpu(), dtype_of<T>};
+  Stage s(where);
   Cycle cycle(parameters(s.net));
   for (size_t which = 0; which < 3; ++which) {
     const auto optimizer = std::move(all_optimizers(parameters(s.net))[which]);
@@ -224,8 +226,7 @@ TEST_CASE("bf16 working copies follow their masters after a step, and no sooner"
       optimizer->step(std::move(closed));
       for (const auto& one : parameters(s.net).list)
         CHECK(one->working().to_vector() ==
-              tensor_of(one->shape, one->master.to_vector(), {Device::cpu(), DType::bf16})
-                  .to_vector());
+              tensor_of(one->shape, one->master.to_vector(), where).to_vector());
     }
   }
 }

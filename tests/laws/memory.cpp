@@ -68,6 +68,7 @@ std::vector<Work> works() {
   const Where half{Device::cpu(), DType::bf16};
   return {{"f32"},
           {.name = "bf16", .where = half},
+          {.name = "f16", .where = {Device::cpu(), DType::f16}},
           {.name = "f64 on reference", .where = exact()},
           {.name = "dropout", .dropout = 0.1},
           {.name = "each block again", .recompute = Recompute::block, .dropout = 0.1},

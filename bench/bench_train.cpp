@@ -75,8 +75,9 @@ nlohmann::json compare(const Work& work) {
     elements += static_cast<double>(p.shape().elements());
   }});
   counted.visit(count);
-  // AdamW reads sum, weight and two moments and writes three; bf16 copies are written as well.
-  const double optimizer = elements * (28 + (work.dtype == DType::bf16 ? 2 : 0)) / bandwidth;
+  // AdamW reads sum, weight and two moments and writes three; copies in 16 bits are written as
+  // well.
+  const double optimizer = elements * (28 + (work.dtype == DType::f32 ? 0 : 2)) / bandwidth;
 
   nlohmann::json rows;
   for (size_t i = 0; i < trained.size(); ++i) {
@@ -128,7 +129,8 @@ int main(int argc, char** argv) {
   int64_t engine_micro = 50;
   app.add_option("--model", preset, "gpt2 (124M), width384 or width128")
       ->check(CLI::IsMember({"gpt2", "width384", "width128"}));
-  app.add_option("--dtype", dtype, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}));
+  app.add_option("--dtype", dtype, "f32, bf16 or f16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   app.add_option("--micro-batch", work.micro_batches, "one or several, compared in one run");
   app.add_option("--effective-batch", work.effective, "sequences");
   app.add_option("--cycles", work.cycles, "measured cycles of each size")
@@ -155,7 +157,7 @@ int main(int argc, char** argv) {
       work.micro_batches = preset == "gpt2"       ? std::vector<int64_t>{4}
                            : preset == "width384" ? std::vector<int64_t>{16, 1}
                                                   : std::vector<int64_t>{12, 1};
-    work.dtype = dtype == "bf16" ? DType::bf16 : DType::f32;
+    work.dtype = dtype == "bf16" ? DType::bf16 : dtype == "f16" ? DType::f16 : DType::f32;
     result["rows"] = compare(work);
   }
   std::printf("%s\n", result.dump().c_str());

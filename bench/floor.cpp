@@ -51,7 +51,7 @@ double time_gemm(const Gemm& g, bool a_transposed, bool b_transposed, int64_t la
     all.push_back({random_tensor({g.m, g.k}, g.in, a_transposed),
                    random_tensor({g.k, g.n}, g.in, b_transposed),
                    random_tensor({g.m, g.n}, g.out, false)});
-    if (g.weight && g.in == DType::bf16) all.back().b.keep_packs();
+    if (g.weight && g.in != DType::f32) all.back().b.keep_packs();
   }
   std::vector<double> seconds;
   for (int r = 0; r <= repeats; ++r) {

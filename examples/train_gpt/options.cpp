@@ -36,7 +36,7 @@ void add_model_flags(CLI::App& app, Options& o, Words& words) {
   app.add_flag("--untied", words.untied, "A head of its own instead of the token embedding");
   choice("--recompute", words.recompute, {"none", "block", "sqrt"});
   choice("--device", words.device, {"cpu", "reference"});
-  choice("--dtype", words.dtype, {"f32", "bf16"});
+  choice("--dtype", words.dtype, {"f32", "bf16", "f16"});
 }
 
 void add_training_flags(CLI::App& app, Options& o, Words& words) {
@@ -85,7 +85,7 @@ void apply(Options& o, const Words& words) {
   GptConfig& m = o.model;
   o.tokenizer = tokenizer_kind(words.tokenizer);
   o.device = words.device == "cpu" ? Device::cpu() : Device::reference();
-  o.dtype = words.dtype == "f32" ? DType::f32 : DType::bf16;
+  o.dtype = words.dtype == "f32" ? DType::f32 : words.dtype == "f16" ? DType::f16 : DType::bf16;
   m.recompute = words.recompute == "none"    ? Recompute::none
                 : words.recompute == "block" ? Recompute::block
                                              : Recompute::sqrt;

@@ -7,4 +7,5 @@
 #include "accrue/nn/gpt.h"
 #include "accrue/nn/layers.h"
 #include "accrue/nn/loader.h"
+#include "accrue/optim/consumption.h"
 #include "accrue/optim/optimizers.h"

@@ -12,6 +12,7 @@
 namespace accrue {
 
 class GradBuffer;
+struct ParameterState;
 
 /// What may be asserted over splits of a batch: equal up to the rounding of the sum that the
 /// formula bounds, or nothing.
@@ -49,13 +50,16 @@ struct Accumulator {
   virtual bool may_overflow() const { return false; }
   /// Folds need CycleFacts::divisor: the batch declares its count(), or losses are shares.
   virtual bool needs_divisor() const { return false; }
+  /// Throws BadArgument if it cannot serve this parameter.
+  virtual void check(const ParameterState&) const {}
   /// Bound of |sum − exact sum| / Σ|deposits| after K deposits (one each micro-batch and use).
   virtual double error_bound(int64_t micro_batches) const = 0;
   /// Bytes a weight between micro-batches, after K of them.
   virtual double bytes_per_weight(int64_t micro_batches, DType wide = DType::f32) const;
 
   /// What lies in the buffer; "sum" is what the optimizer reads. `wide` is the dtype of the
-  /// parameter's master. A name that ends in `?` gets its memory when it is first asked for.
+  /// parameter's master. A name that ends in `?` gets its memory when it is first asked for, and
+  /// gives it back when the cycle ends, but for "sum", whose address stays.
   virtual std::vector<State> state(DType wide, const Shape&) const { return {{"sum", wide}}; }
   /// Integers that it keeps, from cycle to cycle; zero at first.
   virtual std::vector<std::string> numbers() const { return {}; }

@@ -29,9 +29,10 @@ double ClosedCycle::mean_loss() const {
 }
 
 std::optional<Prefix> ClosedCycle::prefix() const {
-  if (!state_->prefix || state_->micro.value < 2) return std::nullopt;
+  if (!state_->prefix || state_->counted < 2 || *state_->shares) return std::nullopt;
   const double squares = state_->prefix.slice(0, 1).item(), n = state_->prefix.slice(1, 1).item(),
                divisor = n * state_->loss_scale();
+  if (n == 0) return std::nullopt;
   return Prefix{squares / (divisor * divisor), n};
 }
 
@@ -47,7 +48,9 @@ std::vector<const GradBuffer*> ClosedCycle::buffers() const {
 }
 
 void ClosedCycle::finish(bool stepped) && {
-  if (state_->options.loss_scale) state_->options.loss_scale->update(stepped);
+  // A cycle of padding alone says nothing about the scale; one of which all was dropped does.
+  const bool says_nothing = state_->counted > 0 && state_->count() == 0;
+  if (state_->options.loss_scale && !says_nothing) state_->options.loss_scale->update(stepped);
   if (stepped) ++state_->step.value;
   state_->clear();
   state_.reset();
@@ -57,6 +60,7 @@ std::vector<MicroRecord> Cycle::records() const { return state_->records.read();
 
 void Cycle::visit(Visitor& part) {
   state_->require_edge("visit");
+  const auto position = std::pair(state_->index, state_->micro);
   int64_t batch = static_cast<int64_t>(state_->batch);
   int64_t shares = state_->shares ? *state_->shares : -1;
   part("step", state_->step.value);
@@ -73,7 +77,9 @@ void Cycle::visit(Visitor& part) {
   if (state_->options.loss_scale) part("loss_scale", *state_->options.loss_scale);
   const bool under_way = state_->micro.value > 0;
   if (under_way && state_->counted > 0) part("totals", state_->totals);
-  if (under_way && state_->options.noise_scale) part("prefix", state_->prefix);
+  if (under_way && state_->counted > 0 && state_->options.noise_scale)
+    part("prefix", state_->prefix);
+  if (position != std::pair(state_->index, state_->micro)) state_->records.clear();  // another's
   state_->phase = under_way ? CycleState::Phase::edge : CycleState::Phase::idle;
   for (const auto& buffer : state_->buffers) part(buffer->parameter(), *buffer);
 }

@@ -25,7 +25,8 @@ class [[nodiscard]] ClosedCycle {
   double count() const;
   /// The sums over this are the mean gradient: count() times the loss scale. Synchronises.
   double divisor() const;
-  /// Of the first of several micro-batches, where CycleOptions::noise_scale asked for it.
+  /// Of the first of several micro-batches that count, where CycleOptions::noise_scale asked for
+  /// it. None of shares, which have no count.
   std::optional<Prefix> prefix() const;
   std::vector<MicroRecord> records() const;
   bool skips_non_finite() const;

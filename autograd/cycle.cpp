@@ -40,7 +40,8 @@ void CycleState::add(const Loss& loss, const Tensor& value) {
 
 void CycleState::end_micro_batch(int64_t samples) {
   for (const auto& buffer : buffers) buffer->settle();
-  if (options.noise_scale && micro.value == 0) measure_prefix();
+  // Until a second one counts: the first may have been dropped.
+  if (options.noise_scale && counted == 1) measure_prefix();
   ++micro.value;
   samples_done += samples;
   phase = Phase::edge;

@@ -48,7 +48,7 @@ void check(const Accumulator& one, const CycleOptions& options) {
           "updated in backward; consume at close, or use f32");
 }
 
-void check(const CycleOptions& options) {
+void check(const CycleOptions& options, const Parameters& parameters) {
   require(options.granule > 0, "[cycle] expected granules of at least one sample, got ",
           options.granule);
   if (!options.consume) return;
@@ -62,7 +62,19 @@ void check(const CycleOptions& options) {
   require(!options.filter,
           "[cycle] expected either to step in backward or a filter, which judges a "
           "whole micro-batch's gradient; consume at close, or drop the filter");
-  options.consume->check(options);
+  options.consume->check(options, parameters);
+}
+
+/// A cycle that runs again folds all its micro-batches twice.
+void check_replay(const std::vector<std::unique_ptr<GradBuffer>>& buffers) {
+  for (const auto& one : buffers)
+    for (const auto& other : buffers)
+      require(
+          !one->accumulator().may_overflow() || other->accumulator().undoable(),
+          "[cycle] expected sums that can be thrown away where others may overflow and make the "
+          "cycle run again; got ",
+          other->accumulator().name(), " for ", other->parameter(), " and ",
+          one->accumulator().name(), " for ", one->parameter(), "; use f32 for the latter");
 }
 
 }  // namespace
@@ -79,18 +91,20 @@ CycleState::CycleState(const Parameters& parameters, CycleOptions given)
       device(parameters.list.empty() ? Device() : parameters.list[0]->master.device()),
       records(device) {
   require(!parameters.list.empty(), "[cycle] expected at least one parameter, got none");
-  check(options);
+  check(options, parameters);
   check_patterns(parameters, options);
   const auto folds =
       options.filter ? GradBuffer::Folds::when_judged : GradBuffer::Folds::at_last_use;
   for (const auto& parameter : parameters.list) {
     const auto accumulator = choice_for(*parameter, options);
     check(*accumulator, options);
+    accumulator->check(*parameter);
     auto buffer = std::make_unique<GradBuffer>(parameter, accumulator, &facts, folds);
     require(buffer_of.emplace(parameter.get(), buffer.get()).second,
             "[cycle] expected each parameter once, got ", parameter->name, " twice");
     buffers.push_back(std::move(buffer));
   }
+  check_replay(buffers);
   const TagScope tag(Tag::gradients);
   totals = Tensor({2}, DType::f64, device);
   if (options.noise_scale) prefix = Tensor({2}, DType::f64, device);

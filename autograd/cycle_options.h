@@ -44,7 +44,7 @@ struct MicroRecord {
   std::optional<double> gradient_norm, cosine;  // where the filter asked for them
 };
 
-/// A cycle's first micro-batch, for the gradient noise scale: ‖A₁/n₁‖² and n₁.
+/// A cycle's first micro-batch that counts, for the gradient noise scale: ‖A₁/n₁‖² and n₁.
 struct Prefix {
   double squared_norm, count;
 };

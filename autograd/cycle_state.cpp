@@ -49,7 +49,10 @@ void CycleState::begin_micro_batch(int64_t samples) {
   // In the last micro-batch a sum is final once its parameter has been through backward.
   const bool last = samples_done + samples == batch_size;
   std::function<void(GradBuffer&)> consume;
-  if (last) consume = [this](GradBuffer& one) { options.consume->consume(one, step, count()); };
+  if (last)
+    consume = [this](GradBuffer& one) {
+      if (const double divisor = count()) options.consume->consume(one, step, divisor);
+    };
   for (const auto& buffer : buffers) buffer->when_final(consume);
 }
 

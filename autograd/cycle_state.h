@@ -16,7 +16,7 @@ struct CycleState {
   std::unordered_map<const ParameterState*, GradBuffer*> buffer_of;
   Device device;
   Tensor totals;  // f64 [2] on the device: Σ loss, Σ count
-  Tensor prefix;  // f64 [2]: the first micro-batch's ‖A₁‖² and count
+  Tensor prefix;  // f64 [2]: the first counted micro-batch's ‖A₁‖² and count
   Records records;
   std::optional<bool> shares;  // whether this cycle's losses are shares; unset before the first
   int64_t declared = -1;       // the batch's own count; −1: none

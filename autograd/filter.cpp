@@ -19,9 +19,9 @@ struct Clip final : Filter {
   double limit;
   explicit Clip(double c) : limit(c) { require(c > 0, "[clip] expected a limit above 0, got ", c); }
   std::string_view name() const override { return "clip"; }
-  // A NaN norm keeps the NaN: hiding it is not this filter's business.
+  // A gradient that is not finite is kept as it is: hiding it is not this filter's business.
   double judge(const MicroGrads& g) const override {
-    return g.norm() > limit ? limit / g.norm() : 1;
+    return std::isfinite(g.norm()) && g.norm() > limit ? limit / g.norm() : 1;
   }
 };
 
@@ -34,7 +34,7 @@ struct Agreement final : Filter {
   bool reads_sums() const override { return true; }
   double judge(const MicroGrads& g) const override {
     const std::optional<double> cosine = g.cosine();
-    return !cosine || 1 - *cosine <= tau ? 1 : 0;
+    return cosine && 1 - *cosine > tau ? 0 : 1;  // kept where it is NaN, as by clip
   }
 };
 

@@ -43,6 +43,7 @@ struct Filter {
 
 namespace filters {
 
+// Clip and agreement keep a gradient that is not finite as it is: the cycle is skipped then.
 /// min(1, limit/‖g_k‖): no micro-batch weighs more than `limit`. Results depend on the split.
 std::shared_ptr<const Filter> clip(double limit);
 /// Drops a micro-batch if 1 − cos(sums so far, g_k) > τ; the first one is kept. τ in [0, 2]: 2

@@ -18,14 +18,7 @@ GradBuffer::GradBuffer(std::shared_ptr<ParameterState> parameter,
                 "[cycle] expected initialised parameters, got ",
                 parameter_->name.empty() ? "one without a name" : parameter_->name,
                 " without numbers; call initialize() first");
-  declared_ = accumulator_->state(parameter_->master.dtype(), parameter_->shape);
-  states_.resize(declared_.size());
-  for (const std::string& name : accumulator_->numbers()) numbers_.emplace_back(name, 0);
-  for (auto& one : declared_)
-    if (one.name.ends_with('?'))
-      one.name.pop_back();
-    else
-      state(one.name);
+  declare();
 }
 
 Deposit GradBuffer::place() {
@@ -76,6 +69,7 @@ void GradBuffer::close() {
 }
 
 void GradBuffer::clear() {
+  free_temporaries();
   micro_ = Tensor();
   when_final_ = nullptr;
   pending_ = 0;

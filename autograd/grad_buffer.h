@@ -72,6 +72,8 @@ class GradBuffer {
   void visit(Visitor& part);
 
  private:
+  void declare();
+  void free_temporaries();
   size_t index_of(std::string_view state) const;
 
   std::shared_ptr<ParameterState> parameter_;
@@ -80,6 +82,7 @@ class GradBuffer {
   Folds folds_;
   std::vector<Accumulator::State> declared_;
   std::vector<Tensor> states_;
+  std::vector<bool> temporary_;  // states that give their memory back when the cycle ends
   std::vector<std::pair<std::string, int64_t>> numbers_;
   Tensor micro_;  // this micro-batch's gradient, where it is collected; empty: none
   std::function<void(GradBuffer&)> when_final_;

@@ -12,6 +12,23 @@ size_t GradBuffer::index_of(std::string_view name) const {
   return found - declared_.begin();
 }
 
+void GradBuffer::declare() {
+  declared_ = accumulator_->state(parameter_->master.dtype(), parameter_->shape);
+  states_.resize(declared_.size());
+  for (const std::string& name : accumulator_->numbers()) numbers_.emplace_back(name, 0);
+  for (auto& one : declared_) {
+    const bool when_asked = one.name.ends_with('?');
+    if (when_asked) one.name.pop_back();
+    if (!when_asked) state(one.name);
+    temporary_.push_back(when_asked && one.name != "sum");
+  }
+}
+
+void GradBuffer::free_temporaries() {
+  for (size_t i = 0; i < states_.size(); ++i)
+    if (temporary_[i]) states_[i] = Tensor();
+}
+
 Tensor& GradBuffer::slot(std::string_view name) { return states_[index_of(name)]; }
 
 Tensor& GradBuffer::state(std::string_view name) {
@@ -58,13 +75,16 @@ void GradBuffer::visit(Visitor& part) {
   require(name == accumulator_->name(), "[cycle] expected the accumulator ", accumulator_->name(),
           " for ", parameter(), ", got a checkpoint of ", name,
           "; try the choice that it was saved with");
-  int64_t touched = touched_;
+  int64_t touched = touched_, consumed = consumed_;
   part("touched", touched);
+  part("consumed", consumed);
   touched_ = touched != 0;
+  finished_ = consumed_ = consumed != 0;
   life_ = touched_ ? Life::open : Life::empty;
   for (auto& [name, value] : numbers_) part(name, value);
   for (const auto& one : declared_)
-    if (touched_ && accumulator_->live(*this, one.name)) part(one.name, state(one.name));
+    if (touched_ && !consumed_ && accumulator_->live(*this, one.name))
+      part(one.name, state(one.name));
 }
 
 }  // namespace accrue

@@ -1,5 +1,6 @@
 #include "accrue/autograd/records.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -19,7 +20,9 @@ Tensor table(int64_t rows, Device device) {
 
 void Records::begin(int64_t samples) {
   const auto used = static_cast<int64_t>(rows_.size());
-  if (!figures_) figures_ = table(32, device_);
+  // What a dry run made has no memory.
+  if (!figures_ || (current_mode() == Mode::run && !figures_.data<double>()))
+    figures_ = table(std::max<int64_t>(32, used), device_);
   if (used == figures_.shape()[0]) {
     Tensor larger = table(2 * used, figures_.device());
     launch(larger.device(), kernel::Copy{figures_.in(), larger.slice(0, used).out(), Write::set});

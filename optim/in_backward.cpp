@@ -15,11 +15,15 @@ struct InBackward final : Consumption {
 
   explicit InBackward(std::vector<Optimizer*> all) : optimizers(std::move(all)) {
     for (Optimizer* one : optimizers)
-      for (size_t i = 0; i < one->parameters().size(); ++i)
-        places.emplace(one->parameters().list[i].get(), Place{one, i});
+      for (size_t i = 0; i < one->parameters().size(); ++i) {
+        const auto& parameter = one->parameters().list[i];
+        require(places.emplace(parameter.get(), Place{one, i}).second,
+                "[in_backward] expected each parameter in one optimizer, got ", parameter->name,
+                " in two");
+      }
   }
   std::string_view name() const override { return "in_backward"; }
-  void check(const CycleOptions&) const override {
+  void check(const CycleOptions&, const Parameters& parameters) const override {
     for (const Optimizer* one : optimizers)
       require(one->clip() == 0,
               "[in_backward] expected no clip by the global norm, which is known "
@@ -27,15 +31,17 @@ struct InBackward final : Consumption {
               one->clip(),
               "; clip each micro-batch by a filter "
               "and consume at close, or set clip = 0");
+    for (const auto& one : parameters.list)
+      require(one->frozen || places.contains(one.get()),
+              "[in_backward] expected each of the cycle's parameters in an optimizer, got ",
+              one->name, " in none");
   }
   void consume(GradBuffer& buffer, Step step, double divisor) override {
     const auto found = places.find(buffer.parameter_state().get());
-    require(found != places.end(),
-            "[in_backward] expected each of the cycle's parameters in an "
-            "optimizer, got ",
-            buffer.parameter(), " in none");
+    require(found != places.end(), "[in_backward] expected parameters that are in an optimizer or ",
+            "frozen, got ", buffer.parameter(), ", which was frozen when the cycle was made");
     const auto [optimizer, parameter] = found->second;
-    optimizer->update_one(parameter, buffer.sum(), step, divisor);
+    optimizer->update_one(parameter, buffer.sum(), step, buffer.facts().index, divisor);
   }
 };
 

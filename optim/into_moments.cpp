@@ -1,4 +1,5 @@
 // Gradients that go into Adam's moments: AdamA and batch-size-invariant Adam.
+#include <algorithm>
 #include <cmath>
 
 #include "accrue/optim/consumption.h"
@@ -20,9 +21,16 @@ struct IntoMoments final : Accumulator {
   bool needs_divisor() const override { return true; }
   double error_bound(int64_t) const override { return INFINITY; }  // there is no sum
   std::vector<State> state(DType, const Shape&) const override { return {}; }
+  void check(const ParameterState& one) const override {
+    const auto& all = adam.parameters().list;
+    require(std::ranges::any_of(all, [&](const auto& p) { return p.get() == &one; }), "[", name(),
+            "] expected parameters of the optimizer that they go into, got ", one.name,
+            "; name its parameters by a pattern");
+  }
 
   void fold(GradBuffer& buffer, In micro, Write write) const override {
     const CycleFacts& facts = buffer.facts();
+    if (facts.divisor == 0) return;  // nothing counts: the cycle will be skipped
     require(facts.divisor > 0, "[", name(),
             "] expected the total of the cycle's counts before its "
             "first backward; give the batch a count(), or use Loss::share");

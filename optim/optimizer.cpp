@@ -50,10 +50,17 @@ bool Optimizer::decays() const {
   return std::ranges::any_of(groups_, [](const Group& g) { return *g.weight_decay != 0; });
 }
 
-void Optimizer::update_one(size_t i, In sum, Step step, double divisor) {
+double Optimizer::rate(Step step) const {
+  const double lr = lr_(step);
+  require(std::isfinite(lr), "[step] expected a finite learning rate at step ", step.value,
+          ", got ", lr);
+  return lr;
+}
+
+void Optimizer::update_one(size_t i, In sum, Step step, CycleIndex cycle, double divisor) {
   std::vector<std::optional<In>> sums(parameters_.size());
   sums[i] = sum;
-  run({step, {}, 1 / divisor, lr_(step)}, sums);
+  run({step, cycle, 1 / divisor, rate(step)}, sums);
 }
 
 Out Optimizer::copy_of(size_t i) const {
@@ -154,11 +161,7 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
   }
   // All rates first: a schedule that throws must find the model whole.
   std::vector<double> rates;
-  for (const Optimizer* one : optimizers) {
-    rates.push_back(one->lr_(closed.step()));
-    require(std::isfinite(rates.back()), "[step] expected a finite learning rate at step ",
-            closed.step().value, ", got ", rates.back());
-  }
+  for (const Optimizer* one : optimizers) rates.push_back(one->rate(closed.step()));
   const double scale = (clip > 0 && norm > clip ? clip / norm : 1) / divisor;
   for (size_t i = 0; i < optimizers.size(); ++i) {
     Optimizer* optimizer = optimizers[i];

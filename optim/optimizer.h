@@ -39,7 +39,7 @@ class Optimizer {
   const Parameters& parameters() const { return parameters_; }
   double clip() const { return clip_; }
   /// Updates one parameter now: for consumption in backward. sum/divisor is its mean gradient.
-  void update_one(size_t parameter, In sum, Step step, double divisor);
+  void update_one(size_t parameter, In sum, Step step, CycleIndex cycle, double divisor);
 
  protected:
   /// What holds for a whole step: the sums times `scale` are the clipped mean gradient.
@@ -64,6 +64,7 @@ class Optimizer {
 
  private:
   friend StepReport step(ClosedCycle&& closed, std::span<Optimizer* const> optimizers);
+  double rate(Step step) const;  // throws BadArgument unless it is finite
   /// sums[i] of parameter i; none: it was updated already.
   void run(const Update& update, std::span<const std::optional<In>> sums);
   virtual void visit_more(Visitor&) {}

@@ -60,14 +60,36 @@ struct Process {
     initialize(model, {where.device, where.dtype}, Seed{static_cast<int64_t>(seed)});
     return model;
   }
-  Process(Where where, const char* accumulator, int64_t weights_seed = 1, int64_t stop_at = -1)
+  // By name: an accumulator, or another choice.
+  static CycleOptions options(const std::string& name, AdamW& optimizer, int64_t stop_at) {
+    CycleOptions options{.at_edge = [stop_at](MicroStep done) {
+      if (done.value == stop_at) throw Stop("here");
+    }};
+    const auto is = [&](const char* one) { return name == one; };
+    if (is("adam_a") || is("moments"))
+      options.accumulate = {{"*", into_moments(optimizer, is("moments") ? 1 : 0)}};
+    else if (is("in_backward"))
+      options.consume = in_backward({&optimizer});
+    else if (is("agreement"))
+      options.filter = filters::agreement(1);
+    else if (is("loss scale"))
+      options.loss_scale =
+          std::make_shared<LossScale>(LossScaleConfig{.initial = 64, .growth_interval = 2});
+    else if (is("noise scale"))
+      options.noise_scale = true;
+    else if (is("split") || is("ranks"))
+      options.reproducible = parse_reproducible(name);
+    else
+      options.accumulate = accumulators::parse(name);
+    options.skip_non_finite = !is("adam_a") && !is("moments") && !is("in_backward");
+    return options;
+  }
+  Process(Where where, const std::string& accumulator, int64_t weights_seed = 1,
+          int64_t stop_at = -1)
       : model(made(where, 1)),
         batch(token_batch(config(), 7, where.device, 5, {6, 2, 5, 6, 0, 1, 6})),
         optimizer(parameters(model), {.lr = 0.01}),
-        cycle(parameters(model), {.accumulate = accumulators::parse(accumulator),
-                                  .at_edge = [stop_at](MicroStep done) {
-                                    if (done.value == stop_at) throw Stop("here");
-                                  }}) {
+        cycle(parameters(model), options(accumulator, optimizer, stop_at)) {
     if (weights_seed == 1) return;  // else: whatever lay in memory before a checkpoint was loaded
     for (const auto& one : parameters(model).list) {
       launch(where.device, kernel::Fill{one->master.out(), 7});
@@ -91,13 +113,26 @@ struct Process {
 };
 
 const Where wheres[]{{Device::cpu(), DType::f32}, {Device::cpu(), DType::bf16}, exact()};
-const char* const names[]{"f32", "kahan", "bf16", "kahan:*.bias,bf16:*.ln_1.*"};
+// Every accumulator, and every other choice that has a state of its own.
+std::vector<std::string> choices() {
+  std::vector<std::string> all{"kahan:*.bias,bf16:*.ln_1.*",
+                               "adam_a",
+                               "moments",
+                               "in_backward",
+                               "agreement",
+                               "loss scale",
+                               "noise scale",
+                               "split",
+                               "ranks"};
+  for (const auto& accumulator : accumulators::all()) all.emplace_back(accumulator->name());
+  return all;
+}
 
 }  // namespace
 
 TEST_CASE("stopping at any edge and running on gives the same bits as never stopping") {
   for (Where where : wheres)
-    for (const char* name : names) {
+    for (const std::string& name : choices()) {
       CAPTURE(text_of(where));
       CAPTURE(name);
       Process whole(where, name);
@@ -117,7 +152,7 @@ TEST_CASE("stopping at any edge and running on gives the same bits as never stop
 
 TEST_CASE("a checkpoint from within a cycle, loaded into another process, gives the same bits") {
   for (Where where : wheres)
-    for (const char* name : names) {
+    for (const std::string& name : choices()) {
       CAPTURE(text_of(where));
       CAPTURE(name);
       Process whole(where, name);

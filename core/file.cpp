@@ -2,6 +2,7 @@
 #include "accrue/core/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <source_location>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -28,7 +30,8 @@ namespace {
 
 class Descriptor {
  public:
-  Descriptor(const std::string& path, int flags) : number_(::open(path.c_str(), flags, 0666)) {}
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const std::string& path, int flags) : Descriptor(::open(path.c_str(), flags, 0666)) {}
   ~Descriptor() {
     if (number_ >= 0) ::close(number_);
   }
@@ -36,7 +39,6 @@ class Descriptor {
 
   explicit operator bool() const { return number_ >= 0; }
   int number() const { return number_; }
-  int close() { return ::close(std::exchange(number_, -1)); }
 
  private:
   int number_;
@@ -57,12 +59,16 @@ void write_all(int descriptor, std::span<const std::byte> bytes, const std::stri
   }
 }
 
+constexpr std::string_view temporary_mark = ".temporary-";
+
 /// A file beside `target` that vanishes unless it takes the target's place.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const std::string& target)
-      : target_(target), path_(name_beside(target)), file_(path_, flags) {
+  explicit TemporaryFile(const std::string& target) : target_(target), file_(create()) {
     if (!file_) fail("open", path_, "a folder that exists and may be written to");
+    // The lock goes with the process, however it ends: so a file that is left over can be told from
+    // one in use. Where there are no locks, leftovers stay.
+    ::flock(file_.number(), LOCK_EX | LOCK_NB);
   }
   ~TemporaryFile() {
     if (!moved_) ::unlink(path_.c_str());
@@ -70,22 +76,32 @@ class TemporaryFile {
   void write(std::span<const std::byte> bytes) { write_all(file_.number(), bytes, path_); }
   void take_place() {
     if (::fsync(file_.number()) != 0) fail("fsync", path_, "another disk");
-    if (file_.close() != 0) fail("close", path_, "another disk");
+    // Still open, so still locked. Closing can report nothing that the sync did not.
     if (::rename(path_.c_str(), target_.c_str()) != 0) fail("rename", target_, "another name");
     moved_ = true;
   }
 
  private:
-  static constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-  static std::string name_beside(const std::string& target) {
+  int create() {
     static std::atomic<int> count{0};
-    return text(target, ".temporary-", ::getpid(), '-', count++);
+    int number;
+    do {  // in a container a killed process may have had our id, and left a file of this name
+      path_ = text(target_, temporary_mark, ::getpid(), '-', count++);
+      number = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (number < 0 && errno == EEXIST);
+    return number;
   }
 
   std::string target_, path_;
   Descriptor file_;
   bool moved_ = false;
 };
+
+bool is_temporary(std::string_view name) {
+  const size_t mark = name.rfind(temporary_mark);
+  return mark != name.npos &&
+         name.find_first_not_of("0123456789-", mark + temporary_mark.size()) == name.npos;
+}
 
 // The new name itself must reach the disk, or a power cut could bring back the old file.
 void sync_folder(const std::filesystem::path& file) {
@@ -145,6 +161,15 @@ void write_whole(const std::string& path, const std::function<void(const WriteBy
 
 void write_whole(const std::string& path, std::span<const std::byte> bytes) {
   write_whole(path, [&](const WriteBytes& write) { write(bytes); });
+}
+
+void remove_leftovers(const std::string& folder) {
+  std::error_code missing;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, missing)) {
+    if (!is_temporary(entry.path().filename().string())) continue;
+    const Descriptor file(entry.path().string(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (file && ::flock(file.number(), LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
+  }
 }
 
 }  // namespace accrue

@@ -37,4 +37,9 @@ using WriteBytes = std::function<void(std::span<const std::byte>)>;
 void write_whole(const std::string& path, const std::function<void(const WriteBytes&)>& fill);
 void write_whole(const std::string& path, std::span<const std::byte> bytes);
 
+/// Removes the temporary files that write_whole() left in `folder` because its process was killed;
+/// those of a living process stay. A folder that is not there, or not ours to change, stays as it
+/// is.
+void remove_leftovers(const std::string& folder);
+
 }  // namespace accrue

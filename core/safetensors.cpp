@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 
+#include "accrue/core/mode.h"
 #include "accrue/core/safetensors_header.h"
 
 namespace accrue {
@@ -32,12 +33,10 @@ void copy_elements(Strided to, Strided from, const Shape& shape, size_t element_
   }
 }
 
-std::vector<std::byte> row_major_bytes(const Tensor& tensor) {
-  std::vector<std::byte> bytes(tensor.bytes());
+void copy_row_major(const Tensor& tensor, std::byte* to) {
   auto* data = static_cast<std::byte*>(const_cast<void*>(tensor.in().data));
-  copy_elements({bytes.data(), contiguous_strides(tensor.shape())}, {data, tensor.strides()},
-                tensor.shape(), size_of(tensor.dtype()));
-  return bytes;
+  copy_elements({to, contiguous_strides(tensor.shape())}, {data, tensor.strides()}, tensor.shape(),
+                size_of(tensor.dtype()));
 }
 
 }  // namespace
@@ -112,45 +111,86 @@ Tensor SafetensorsFile::tensor(std::string_view name, Device device) const {
   return result;
 }
 
+// ---- writing
+
 namespace {
 
-std::vector<Item> in_file_order(const std::vector<std::pair<std::string, Tensor>>& tensors) {
-  std::vector<Item> items;
+const std::byte* data_of(const Tensor& tensor) {
+  return static_cast<const std::byte*>(tensor.in().data);
+}
+
+NamedTensors in_file_order(NamedTensors tensors) {
   std::set<std::string_view> names;
   for (const auto& [name, tensor] : tensors) {
-    require(name != metadata_key && tensor && (tensor.in().data || tensor.elements() == 0),
+    require(name != metadata_key && tensor &&
+                (data_of(tensor) || tensor.elements() == 0 || current_mode() != Mode::run),
             "[safetensors] expected a tensor with memory and a free name, got ", Quoted(name),
             "; try to write outside a dry run");
     require(names.insert(name).second, "[safetensors] expected names that differ, got two of ",
             Quoted(name), "; try to rename one");
-    items.push_back({name, &tensor});
   }
-  std::ranges::sort(items, [](const Item& a, const Item& b) {
-    const Format *x = format_of(a.tensor->dtype()), *y = format_of(b.tensor->dtype());
-    return x != y ? x > y : a.name < b.name;
+  std::ranges::sort(tensors, [](const auto& a, const auto& b) {
+    const Format *x = format_of(a.second.dtype()), *y = format_of(b.second.dtype());
+    return x != y ? x > y : a.first < b.first;
   });
-  return items;
+  return tensors;
 }
 
 }  // namespace
 
-void write_safetensors(const std::string& path,
-                       const std::vector<std::pair<std::string, Tensor>>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  const std::vector<Item> items = in_file_order(tensors);
-  const std::string header = make_header(items, metadata);
-  write_whole(path, [&](const WriteBytes& write) {
-    const uint64_t length = header.size();
-    write(std::as_bytes(std::span(&length, 1)));
-    write(std::as_bytes(std::span(header)));
-    for (const Item& item : items) {
-      const Tensor& tensor = *item.tensor;
-      if (tensor.is_contiguous())
-        write({static_cast<const std::byte*>(tensor.in().data), tensor.bytes()});
-      else
-        write(row_major_bytes(tensor));
+SafetensorsImage::SafetensorsImage(NamedTensors tensors,
+                                   const std::map<std::string, std::string>& metadata)
+    : tensors_(in_file_order(std::move(tensors))) {
+  const std::string header = make_header(tensors_, metadata);
+  const uint64_t length = header.size();
+  head_.assign(reinterpret_cast<const char*>(&length), length_bytes);
+  head_ += header;
+  bytes_ = head_.size();
+  for (const auto& [name, tensor] : tensors_) bytes_ += tensor.bytes();
+}
+
+void SafetensorsImage::copy(std::byte* to) const {
+  struct Part {
+    std::byte* to;
+    const std::byte* from;
+    size_t bytes;
+  };
+  constexpr size_t most = size_t{1} << 20;  // bytes of a part: threads share large tensors
+  std::vector<Part> parts;
+  std::memcpy(to, head_.data(), head_.size());
+  to += head_.size();
+  for (const auto& [name, tensor] : tensors_) {
+    const size_t all = tensor.bytes();
+    if (!tensor.is_contiguous())
+      copy_row_major(tensor, to);
+    else
+      for (size_t at = 0; at < all; at += most)
+        parts.push_back({to + at, data_of(tensor) + at, std::min(most, all - at)});
+    to += all;
+  }
+#pragma omp parallel for schedule(static) if (bytes_ > most)
+  for (size_t i = 0; i < parts.size(); ++i) std::memcpy(parts[i].to, parts[i].from, parts[i].bytes);
+}
+
+void SafetensorsImage::pass(const WriteBytes& write) const {
+  write(std::as_bytes(std::span(head_)));
+  for (const auto& [name, tensor] : tensors_) {
+    if (tensor.is_contiguous()) {
+      write({data_of(tensor), tensor.bytes()});
+    } else {
+      std::vector<std::byte> bytes(tensor.bytes());
+      copy_row_major(tensor, bytes.data());
+      write(bytes);
     }
-  });
+  }
+}
+
+void write_safetensors(const std::string& path, const NamedTensors& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  require(current_mode() == Mode::run, "[safetensors] expected tensors with memory for '", path,
+          "', got a dry run; try to write outside of it");
+  const SafetensorsImage image(tensors, metadata);
+  write_whole(path, [&](const WriteBytes& write) { image.pass(write); });
 }
 
 }  // namespace accrue

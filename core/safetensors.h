@@ -33,6 +33,8 @@ class SafetensorsFile {
   /// In the order of their numbers in the file.
   const std::vector<std::string>& names() const { return names_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  /// All bytes, header included.
+  std::span<const std::byte> file() const { return file_.bytes(); }
   bool contains(std::string_view name) const { return tensors_.contains(name); }
   /// Throws BadArgument if there is no tensor of this name.
   const SafetensorsInfo& info(std::string_view name) const;
@@ -54,11 +56,33 @@ class SafetensorsFile {
   std::span<const std::byte> data_;
 };
 
-/// Writes the file whole or not at all (see write_whole). Tensors of any strides are stored
-/// row-major, wider dtypes first and then by name, as the reference implementation does.
-/// Throws BadArgument on equal names, names that are not UTF-8 and tensors without memory.
-void write_safetensors(const std::string& path,
-                       const std::vector<std::pair<std::string, Tensor>>& tensors,
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+/// The bytes of a file that is yet to be written: its header, and where each tensor goes. Tensors
+/// of any strides are stored row-major, wider dtypes first and then by name, as the reference
+/// implementation does.
+class SafetensorsImage {
+ public:
+  /// Throws BadArgument on equal names and names that are not UTF-8. In a dry run tensors need no
+  /// memory.
+  explicit SafetensorsImage(NamedTensors tensors,
+                            const std::map<std::string, std::string>& metadata = {});
+
+  size_t bytes() const { return bytes_; }
+  /// Copies the whole file to `to`, with all threads. The tensors must lie in host memory.
+  void copy(std::byte* to) const;
+  /// Hands the file over in order, piece by piece.
+  void pass(const WriteBytes& write) const;
+
+ private:
+  NamedTensors tensors_;  // in the file's order
+  std::string head_;      // length and header
+  size_t bytes_;
+};
+
+/// Writes the file whole or not at all (see write_whole). Throws BadArgument as SafetensorsImage
+/// does, and on tensors without memory.
+void write_safetensors(const std::string& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace accrue

@@ -216,7 +216,7 @@ Header read_header(std::string_view header, const std::string& path) {
   return std::move(reader.header);
 }
 
-std::string make_header(const std::vector<Item>& items,
+std::string make_header(const NamedTensors& tensors,
                         const std::map<std::string, std::string>& metadata) {
   std::string header = "{";
   const auto field = [&](std::string_view name, const json& value) {
@@ -225,12 +225,12 @@ std::string make_header(const std::vector<Item>& items,
   try {
     if (!metadata.empty()) field(metadata_key, metadata);
     size_t begin = 0;
-    for (const Item& item : items) {
-      const size_t end = begin + item.tensor->bytes();
-      const Shape& shape = item.tensor->shape();
-      field(item.name, {{"dtype", format_of(item.tensor->dtype())->name},
-                        {"shape", std::vector<int64_t>(shape.begin(), shape.end())},
-                        {"data_offsets", {begin, end}}});
+    for (const auto& [name, tensor] : tensors) {
+      const size_t end = begin + tensor.bytes();
+      const Shape& shape = tensor.shape();
+      field(name, {{"dtype", format_of(tensor.dtype())->name},
+                   {"shape", std::vector<int64_t>(shape.begin(), shape.end())},
+                   {"data_offsets", {begin, end}}});
       begin = end;
     }
   } catch (const json::exception& error) {

@@ -29,12 +29,8 @@ std::string_view header_of(std::span<const std::byte> file, const std::string& p
 /// Throws BadArgument unless every tensor has all fields and as many bytes as its numbers need.
 Header read_header(std::string_view header, const std::string& path);
 
-struct Item {
-  std::string_view name;
-  const Tensor* tensor;
-};
 /// The header for tensors that follow each other in this order, filled up to a multiple of 8 bytes.
-std::string make_header(const std::vector<Item>& items,
+std::string make_header(const NamedTensors& tensors,
                         const std::map<std::string, std::string>& metadata);
 
 constexpr size_t length_bytes = 8;  // of the header's length, at the beginning of the file

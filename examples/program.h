@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "accrue/accrue.h"
 
@@ -52,7 +53,8 @@ inline bool parse(CLI::App& app, int argc, char** argv) {
   }
 }
 
-/// Runs `body`; an exception becomes one line on stderr and the exit status.
+/// Runs `body`, which may return the exit status; an exception becomes one line on stderr and the
+/// status.
 template <class Body>
 int run_program(const char* name, Body&& body) {
   const auto fail = [name](const std::exception& error, const char* advice, int status) {
@@ -60,8 +62,10 @@ int run_program(const char* name, Body&& body) {
     return status;
   };
   try {
-    body();
-    return 0;
+    if constexpr (std::is_void_v<decltype(body())>)
+      return body(), 0;
+    else
+      return body();
   } catch (const WrongUsage& error) {
     return fail(error, "; try --help", 2);
   } catch (const std::bad_alloc& error) {

@@ -1,6 +1,9 @@
-// Checkpoints: the whole state of a run in one safetensors file, damage detected, two kept.
+// Checkpoints: the whole state of a run in one safetensors file, written beside the training that
+// goes on; damage detected, two kept.
 #pragma once
 #include <functional>
+#include <future>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,32 +13,50 @@
 
 namespace accrue {
 
+namespace checkpoint {
+class Memory;
+}
+
 /// Saves and loads everything that its parts list to a Visitor: parameters (their masters),
-/// tensors, integers, texts and the seeds of random sites. A file holds all parts at one Step, is
-/// written whole or not at all, and carries a SHA-256 over its contents.
+/// tensors, integers, texts and the seeds of random sites. A file holds all parts at one edge
+/// between two micro-batches, is written whole or not at all, and carries an XXH3-128 checksum over
+/// all its bytes.
 class Checkpoint {
  public:
-  /// Files are called step-N.safetensors and lie in `folder`, which save() makes where needed.
-  explicit Checkpoint(std::string folder) : folder_(std::move(folder)) {}
+  /// Files lie in `folder`, which save() makes where needed. They are called step-12.safetensors
+  /// between two cycles, and step-12-micro-3.safetensors within the one that follows step 12.
+  explicit Checkpoint(std::string folder);
+  /// Waits for the last write, but has nobody to tell of a failure: call wait() before.
+  ~Checkpoint();
+  Checkpoint(const Checkpoint&) = delete;
 
   /// Adds a part: a model, an optimizer, a cycle, a loader, or a single integer, text or tensor.
-  /// The part must stay where it is while this object lives.
+  /// The part must stay where it is while this object lives. Where its visit() throws, loading
+  /// fails with that error and changes nothing: parts are compared in the order of these calls.
   template <class M>
   Checkpoint& part(std::string_view name, M& one) {
     parts_.push_back([&one, name = std::string(name)](Visitor& visitor) { visitor(name, one); });
     return *this;
   }
 
-  /// Makes the folder. save() does so too; asked early, a bad name shows before the work begins.
+  /// Makes the folder. Writing does so too; asked early, a bad name shows before the work begins.
   void make_folder() const;
-  /// Writes one file and removes all but it and the newest earlier one that load() found whole.
-  /// Throws BadOrder if the folder holds a later step that was not loaded, Failure where the system
-  /// refuses; files that were there are then intact.
-  void save(Step step);
-  /// Takes the newest file whose checksum holds; earlier damaged ones are named in warnings().
+  /// The file of this edge.
+  std::string path(Step step, MicroStep micro = {}) const;
+  /// Copies all parts into host memory, which is kept for the next save, and returns; another
+  /// thread computes the checksum, writes the file, and then removes all but it and the newest
+  /// earlier one that is not known to be damaged. Waits first for the write of the save before. In
+  /// a dry run only the memory is counted.
+  /// Throws Failure with what went wrong in the write *before*, which this call replaces, once its
+  /// own has begun; files that were there are then intact. Throws BadOrder if the folder holds a
+  /// later edge that was not loaded, OutOfMemory if there is no room for the copy.
+  void save(Step step, MicroStep micro = {});
+  /// Waits until the last save() lies on the disk. Throws Failure if it does not.
+  void wait();
+  /// Takes the newest file whose checksum holds; later damaged ones are named in warnings().
   /// All parts are compared with the file before the first is changed. False: there is no file.
-  /// Throws BadArgument if all files are damaged, or if names, shapes or dtypes do not fit the
-  /// parts, which are then untouched.
+  /// Throws BadArgument if all files are damaged, if the newest whole one has another format, or if
+  /// names, shapes or dtypes do not fit the parts, which are then untouched.
   bool load();
   /// Whether the folder holds a checkpoint, damaged or not.
   bool exists() const;
@@ -46,11 +67,16 @@ class Checkpoint {
   void visit(Visitor& visitor) const {
     for (const auto& part : parts_) part(visitor);
   }
+  void settle();
+  void report();
 
   std::string folder_;
   std::vector<std::function<void(Visitor&)>> parts_;
   std::vector<std::string> warnings_;
-  std::vector<std::string> damaged_;  // paths that load() passed over; save() removes them
+  std::vector<std::string> damaged_;  // paths that load() passed over; the next write removes them
+  std::string failure_;               // of the last write, until it is reported
+  std::unique_ptr<checkpoint::Memory> memory_;
+  std::future<void> writing_;  // reads memory_, so it must be destroyed, which waits, before it
 };
 
 }  // namespace accrue

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "accrue/core/error.h"
+#include "accrue/nn/checkpoint_file.h"
 
 namespace accrue::checkpoint {
 
@@ -62,7 +63,7 @@ class Loading {
     walk_(visitor);
     for (const std::string& name : file_.names()) refuse_unknown(name);
     for (const auto& [key, value] : file_.metadata())
-      if (key != checksum_key) refuse_unknown(key);
+      if (key != checksum_key && key != format_key) refuse_unknown(key);
   }
 
   void restore() {

@@ -10,8 +10,6 @@
 
 namespace accrue::checkpoint {
 
-constexpr const char* checksum_key = "sha256";
-
 // Integers and texts lie in the metadata under these, so that a text cannot pass for an integer.
 inline std::string integer_key(const std::string& name) { return "integer." + name; }
 inline std::string text_key(const std::string& name) { return "text." + name; }

@@ -74,34 +74,47 @@ TokenLoader::TokenLoader(Tokens tokens, const LoaderOptions& options)
   samples_ = std::max<int64_t>((size - context) / context, 1);
 }
 
-void TokenLoader::shuffle() {
-  require(epoch_ >= 0 && position_ >= 0 && position_ < samples_,
-          "[loader] expected a position within an epoch of ", samples_, " samples, got ", position_,
-          " in epoch ", epoch_, "; was the state saved with other data or another context?");
-  if (shuffled_ == epoch_) return;
+void TokenLoader::shuffle(int64_t epoch) {
+  if (shuffled_ == epoch) return;
   const auto seed = static_cast<uint64_t>(options_.seed.value);
   const int64_t room = tokens_.size() - 1 - samples_ * options_.context;
   const auto shifts = static_cast<uint64_t>(std::min(room + 1, options_.context));
-  shift_ = static_cast<int64_t>(random_below(shifts, {hash_of(seed, "loader.shift"), epoch_}, 0));
+  shift_ = static_cast<int64_t>(random_below(shifts, {hash_of(seed, "loader.shift"), epoch}, 0));
   order_.resize(static_cast<size_t>(samples_));
   std::iota(order_.begin(), order_.end(), 0);
-  const RandomKey key{hash_of(seed, "loader.order"), epoch_};
+  const RandomKey key{hash_of(seed, "loader.order"), epoch};
   for (int64_t i = samples_ - 1; i > 0; --i)  // Fisher–Yates
     std::swap(order_[i], order_[random_below(static_cast<uint64_t>(i) + 1, key, i)]);
-  shuffled_ = epoch_;
+  shuffled_ = epoch;
+}
+
+TokenBatch TokenLoader::peek() {
+  require(epoch_ >= 0 && position_ >= 0 && position_ < samples_,
+          "[loader] expected a position within an epoch of ", samples_, " samples, got ", position_,
+          " in epoch ", epoch_, "; was the state saved with other data or another context?");
+  TokenBatch batch = empty_batch(options_.batch, options_.context, options_.device);
+  int64_t epoch = epoch_, position = position_;
+  for (int64_t row = 0; row < options_.batch; ++row) {
+    shuffle(epoch);
+    fill_row(batch, row, tokens_, shift_ + order_[position] * options_.context);
+    batch.indices[row] = epoch * samples_ + position;
+    if (++position == samples_) {
+      position = 0;
+      ++epoch;
+    }
+  }
+  return batch;
+}
+
+void TokenLoader::skip() {
+  const int64_t position = position_ + options_.batch;
+  epoch_ += position / samples_;
+  position_ = position % samples_;
 }
 
 TokenBatch TokenLoader::next() {
-  TokenBatch batch = empty_batch(options_.batch, options_.context, options_.device);
-  for (int64_t row = 0; row < options_.batch; ++row) {
-    shuffle();
-    fill_row(batch, row, tokens_, shift_ + order_[position_] * options_.context);
-    batch.indices[row] = epoch_ * samples_ + position_;
-    if (++position_ == samples_) {
-      position_ = 0;
-      ++epoch_;
-    }
-  }
+  TokenBatch batch = peek();
+  skip();
   return batch;
 }
 

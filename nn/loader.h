@@ -56,6 +56,11 @@ class TokenLoader {
   /// Samples of this epoch that have been handed out.
   int64_t position() const { return position_; }
 
+  /// The next batch. The position stays before it until skip(), so that a checkpoint from within
+  /// its cycle leads to the same batch again.
+  TokenBatch peek();
+  void skip();
+  /// peek() and skip().
   TokenBatch next();
 
   struct End {};
@@ -72,7 +77,7 @@ class TokenLoader {
   }
 
  private:
-  void shuffle();
+  void shuffle(int64_t epoch);
 
   Tokens tokens_;
   LoaderOptions options_;

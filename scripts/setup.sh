@@ -6,7 +6,7 @@ set -euo pipefail
 case "${1:-build}" in
   # oneDNN's CMake file asks for OpenCL, which libdnnl-dev only recommends.
   build) packages=(g++ cmake ninja-build ccache libdnnl-dev ocl-icd-opencl-dev doctest-dev
-                   libcli11-dev nlohmann-json3-dev python3 python3-pip) ;;
+                   libcli11-dev libxxhash-dev nlohmann-json3-dev python3 python3-pip) ;;
   text) packages=(bible-kjv bible-kjv-text) ;;
   *) echo "usage: setup.sh [build|text]" >&2; exit 2 ;;
 esac

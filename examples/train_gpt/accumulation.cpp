@@ -41,8 +41,16 @@ void check(const Accumulation& a) {
                 a.consume, ", which keeps no sums, got ", a.accumulate);
 }
 
-CycleOptions cycle_options(const Accumulation& a, DType dtype, AdamW& matrices, AdamW& vectors) {
+std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
+  const double scale = a.loss_scale > 0 ? a.loss_scale : dtype == DType::f16 ? 65536 : 0;
+  if (scale == 0) return nullptr;
+  return std::make_shared<LossScale>(LossScaleConfig{.initial = scale});
+}
+
+CycleOptions cycle_options(const Accumulation& a, std::shared_ptr<LossScale> scale, AdamW& matrices,
+                           AdamW& vectors) {
   CycleOptions options{.accumulate = accumulators::parse(a.accumulate),
+                       .loss_scale = std::move(scale),
                        .reproducible = parse_reproducible(a.reproducible),
                        .granule = a.granule,
                        .skip_non_finite = a.skip_non_finite};
@@ -56,9 +64,6 @@ CycleOptions cycle_options(const Accumulation& a, DType dtype, AdamW& matrices, 
         options.accumulate.emplace_back(parameter->name, into);
     }
   }
-  const double scale = a.loss_scale > 0 ? a.loss_scale : 0;
-  if (scale > 0)
-    options.loss_scale = std::make_shared<LossScale>(LossScaleConfig{.initial = scale});
   return options;
 }
 

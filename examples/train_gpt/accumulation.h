@@ -18,8 +18,10 @@ struct Accumulation {
 void add_accumulation_flags(CLI::App& app, Accumulation& choice);
 /// Throws WrongUsage, naming the flag, on unknown words.
 void check(const Accumulation& choice);
+/// None, unless the flags ask for one or the dtype needs one.
+std::shared_ptr<LossScale> loss_scale_for(const Accumulation& choice, DType dtype);
 /// The options of a cycle whose parameters these two optimizers step. They must outlive it.
-CycleOptions cycle_options(const Accumulation& choice, DType dtype, AdamW& matrices,
-                           AdamW& vectors);
+CycleOptions cycle_options(const Accumulation& choice, std::shared_ptr<LossScale> scale,
+                           AdamW& matrices, AdamW& vectors);
 
 }  // namespace accrue::examples

@@ -2,9 +2,11 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <csignal>
 
 #include "../program.h"
 #include "progress.h"
+#include "stopping.h"
 #include "training.h"
 
 using namespace accrue;
@@ -25,7 +27,11 @@ double median(std::vector<double> values) {
 void dry_run(const Options& options, const Data& data) {
   const ModeScope dry(Mode::dry);
   Training training(options, data);
+  const bool saves = !options.checkpoint.empty();
+  if (saves && options.interval_in_micro_batches) training.at_edge = [&] { training.save(); };
+  if (saves) training.save();
   training.step();
+  if (saves) training.step();  // the copy of the step before still lies in memory
   training.validate();
   const MemoryUse use = host_allocator().use(/*dry=*/true);
   for (int tag = 0; tag < tag_count; ++tag)
@@ -46,57 +52,106 @@ struct Outcome {
   std::vector<double> tokens_per_second;
 };
 
-// Steps, validations and checkpoints up to --steps.
-Outcome train(Training& training) {
+// Steps, validations and checkpoints up to --steps. Throws Stopped where a signal ends it.
+Outcome train(Training& training, Saver& saver, Troubles& troubles) {
   const Options& o = training.options;
   const int64_t first = training.cycle.step().value;
-  const auto tokens = static_cast<double>(o.effective_batch * o.model.context);
-  Log log(o.log, first);
+  Log log(o.log, training.unlogged.empty() ? first : first - 1);
   ProgressLine progress(first, o.steps);
   Outcome outcome;
-  for (int64_t step = first + 1; step <= o.steps; ++step) {
-    const double began = seconds_now();
-    const StepReport report = training.step();
-    const double rate = tokens / (seconds_now() - began);
-    outcome.tokens_per_second.push_back(rate);
-    outcome.train_loss = report.mean_loss;
-    Json line{{"step", step},
-              {"loss", report.mean_loss},
-              {"gradient_norm", report.gradient_norm},
-              {"lr", report.learning_rate},
-              {"tokens_per_second", rate}};
-    progress.show(step, report.mean_loss, rate);
+  const auto complete = [&](Json line) {
+    const int64_t step = line["step"];
     const bool last = step == o.steps;
+    outcome.train_loss = line["loss"];
     if (last || step % o.eval_interval == 0) {
       outcome.val_loss = line["val_loss"] = training.validate();
       progress.clear();
       std::printf("step %lld: training loss %.4f, validation loss %.4f\n",
-                  static_cast<long long>(step), report.mean_loss, outcome.val_loss.get<double>());
+                  static_cast<long long>(step), line["loss"].get<double>(),
+                  outcome.val_loss.get<double>());
       std::fflush(stdout);
     }
-    log.write(line);
-    if (!o.checkpoint.empty() && (last || step % o.checkpoint_interval == 0)) training.save();
+    troubles.watch([&] { log.write(line); });
+    training.unlogged.clear();
+    saver.at_step(last);
+  };
+  if (!training.unlogged.empty())
+    complete(Json::parse(training.unlogged));  // stopped in validation
+  for (int64_t step = first + 1; step <= o.steps; ++step) {
+    const double began = seconds_now();
+    const int64_t samples = training.samples;  // a cycle under way has done some of the batch's
+    const StepReport report = training.step();
+    const double rate = static_cast<double>((training.samples - samples) * o.model.context) /
+                        (seconds_now() - began);
+    outcome.tokens_per_second.push_back(rate);
+    progress.show(step, report.mean_loss, rate);
+    const Json line{{"step", step},
+                    {"loss", report.mean_loss},
+                    {"gradient_norm", report.gradient_norm},
+                    {"lr", report.learning_rate},
+                    {"tokens_per_second", rate}};
+    training.unlogged = line.dump();
+    complete(line);
   }
   if (outcome.val_loss.is_null()) outcome.val_loss = training.validate();  // nothing was left to do
   return outcome;
 }
 
-void run(const Options& options) {
+// Saves where a signal stopped the run, and says how to go on.
+int stop(Training& training, Saver& saver, const Troubles& troubles, const Stopped& stopped) {
+  const bool saved = saver.save_and_wait();
+  const std::string path =
+      training.checkpoint.path(training.cycle.step(), training.cycle.micro_batches());
+  if (saved)
+    say(text(stopped.name(), ": saved step ", training.cycle.step().value, ", micro-batch ",
+             training.cycle.micro_batches().value, " as '", path,
+             "'; the same command with --resume goes on"));
+  std::printf("%s\n", Json{{"stopped", stopped.name()},
+                           {"steps", training.cycle.step().value},
+                           {"micro_batches", training.cycle.micro_batches().value},
+                           {"checkpoint", saved ? Json(path) : Json()}}
+                          .dump()
+                          .c_str());
+  const int status = troubles.report();
+  return status ? status : 128 + stopped.signal;  // as the shell says it
+}
+
+void begin(Training& training, Troubles& troubles) {
+  const Options& o = training.options;
+  if (o.resume) {
+    training.resume();
+    for (const std::string& warning : training.checkpoint.warnings())
+      say(warning + "; the checkpoint before it is used");
+    for (const std::string& note : training.identity.notes()) say(note);
+  } else if (!o.checkpoint.empty()) {
+    require(!training.checkpoint.exists(), "[checkpoint] expected no checkpoints in '",
+            o.checkpoint, "', got some; try --resume, or another folder");
+    troubles.watch([&] { training.checkpoint.make_folder(); });
+  }
+}
+
+int run(const Options& options) {
   const double began = seconds_now();
   omp_set_num_threads(static_cast<int>(options.threads));
   const Data data = read_data(options);
-  if (options.dry_run) return dry_run(options, data);
+  if (options.dry_run) return dry_run(options, data), 0;
   Training training(options, data);
-  if (options.resume) {
-    training.resume();
-    for (const std::string& warning : training.checkpoint.warnings())
-      std::fprintf(stderr, "train_gpt: %s; the checkpoint before it is used\n", warning.c_str());
-  } else if (!options.checkpoint.empty()) {
-    require(!training.checkpoint.exists(), "[checkpoint] expected no checkpoints in '",
-            options.checkpoint, "', got some; try --resume, or another folder");
-    training.checkpoint.make_folder();
+  Troubles troubles;
+  begin(training, troubles);
+  Saver saver(training, troubles);
+  Outcome outcome;
+  try {
+    std::optional<StopSignals> signals;  // without a folder there is nothing to save to
+    if (!options.checkpoint.empty()) signals.emplace();
+    outcome = train(training, saver, troubles);
+  } catch (const Stopped& stopped) {
+    return stop(training, saver, troubles, stopped);
+  } catch (...) {
+    saver.wait();
+    troubles.report();
+    throw;
   }
-  const Outcome outcome = train(training);
+  saver.wait();
   if (options.sample > 0) std::printf("\n%s\n\n", training.sample_text().c_str());
   std::printf("%s\n", Json{{"val_loss", outcome.val_loss},
                            {"best_val_loss", training.best.item()},
@@ -110,12 +165,15 @@ void run(const Options& options) {
                            {"weights_sha256", training.weights_sha256()}}
                           .dump()
                           .c_str());
+  return troubles.report();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on a file's size is an error of its write, not an end
   return run_program("train_gpt", [&] {
-    if (const auto options = read_options(argc, argv)) run(*options);
+    const auto options = read_options(argc, argv);
+    return options ? run(*options) : 0;
   });
 }

@@ -3,7 +3,10 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <cmath>
+#include <cstdlib>
 
 #include "../program.h"
 
@@ -15,8 +18,9 @@ struct Words {
   std::string tokenizer = "char", device = "cpu", dtype = "f32", recompute = "none";
   std::string positions = "learned", norm = "layer", activation = "gelu";
   bool untied = false;
+  std::string checkpoint_interval;
   std::optional<double> min_lr;
-  std::optional<int64_t> warmup, checkpoint_interval, threads;
+  std::optional<int64_t> warmup, threads;
 };
 
 void add_model_flags(CLI::App& app, Options& o, Words& words) {
@@ -69,11 +73,17 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
   auto* dry =
       app.add_flag("--dry-run", o.dry_run, "Print the bytes that a run needs; train nothing");
   app.add_option("--log", o.log, "JSON lines, one per step");
-  auto* folder = app.add_option("--checkpoint", o.checkpoint, "Folder; the last two are kept");
+  auto* folder = app.add_option(
+      "--checkpoint", o.checkpoint,
+      "Folder; the last two are kept. SIGTERM and SIGINT (Ctrl-C) then save at the next "
+      "micro-batch's edge and end the run with status 143 or 130; a second one ends "
+      "it at once");
   app.add_option("--checkpoint-interval", words.checkpoint_interval,
-                 "Steps (default: eval-interval)")
+                 "Steps, or micro-batches as in 50m (default: eval-interval)")
       ->needs(folder);
-  app.add_flag("--resume", o.resume, "Go on from the newest checkpoint")
+  app.add_flag("--resume", o.resume,
+               "Go on from the newest checkpoint that is whole, with the same bits; flags that "
+               "change the weights must be the same")
       ->needs(folder)
       ->excludes(dry);
   app.add_option("--sample", o.sample, "Tokens to write once trained")->capture_default_str();
@@ -95,8 +105,40 @@ void apply(Options& o, const Words& words) {
   m.tied = !words.untied;
   o.min_lr = words.min_lr.value_or(o.lr / 10);
   o.warmup = words.warmup.value_or(std::min<int64_t>(100, o.steps / 5));
-  o.checkpoint_interval = words.checkpoint_interval.value_or(o.eval_interval);
   o.threads = words.threads.value_or(omp_get_max_threads());
+}
+
+// "50" steps or "50m": micro-batches.
+void apply_interval(Options& o, const std::string& word) {
+  o.checkpoint_interval = o.eval_interval;
+  if (word.empty()) return;
+  o.interval_in_micro_batches = word.ends_with('m');
+  const char* end = word.data() + word.size() - o.interval_in_micro_batches;
+  const auto [stop, error] = std::from_chars(word.data(), end, o.checkpoint_interval);
+  require_usage(error == std::errc() && stop == end,
+                "--checkpoint-interval: expected steps, or micro-batches as in 50m, got ", word);
+}
+
+// Converting clips what does not fit and says nothing.
+void refuse_beyond_64_bits(CLI::App& app) {
+  for (CLI::Option* one : app.get_options())
+    if (one->get_type_name() == "INT")
+      one->check([](const std::string& word) -> std::string {
+        errno = 0;
+        std::strtoll(word.c_str(), nullptr, 0);
+        return errno == ERANGE ? "expected a number of 64 bits, got " + word : "";
+      });
+}
+
+std::map<std::string, std::string> values_of(const CLI::App& app) {
+  std::map<std::string, std::string> values;
+  for (const CLI::Option* one : app.get_options()) {
+    const bool is_switch = one->get_items_expected_max() == 0;
+    values[one->get_name()] = one->count() == 0 ? (is_switch ? "" : one->get_default_str())
+                              : is_switch       ? "on"
+                                                : one->results().back();
+  }
+  return values;
 }
 
 void check(const Options& o) {
@@ -149,24 +191,16 @@ std::optional<Options> read_options(int argc, char** argv) {
   add_model_flags(app, options, words);
   add_training_flags(app, options, words);
   add_accumulation_flags(app, options.accumulation);
+  refuse_beyond_64_bits(app);
   if (!parse(app, argc, argv)) return std::nullopt;
   apply(options, words);
+  apply_interval(options, words.checkpoint_interval);
+  options.flags = values_of(app);
+  options.flags["--threads"] = text(options.threads);  // its default is the machine's
   check(options);
   // The library's own checks, whose messages name what is wrong.
   as_usage("", [&] { options.model.check(); });
   return options;
-}
-
-std::string identity_of(const Options& o, int64_t tokens) {
-  const GptConfig& m = o.model;
-  return nlohmann::ordered_json{{"tokens", tokens},
-                                {"heads", m.heads},
-                                {"context", m.context},
-                                {"positions", static_cast<int>(m.positions)},
-                                {"activation", static_cast<int>(m.activation)},
-                                {"effective-batch", o.effective_batch},
-                                {"seed", o.seed.value}}
-      .dump();
 }
 
 }  // namespace accrue::examples

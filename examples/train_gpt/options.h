@@ -1,5 +1,6 @@
 // The flags of train_gpt.
 #pragma once
+#include <map>
 #include <optional>
 #include <string>
 
@@ -29,17 +30,16 @@ struct Options {
   bool dry_run = false;
 
   std::string log, checkpoint;
-  int64_t checkpoint_interval = 0;
+  int64_t checkpoint_interval = 0;  // in steps
+  bool interval_in_micro_batches = false;
   bool resume = false;
   int64_t sample = 0, top_k = 0;
   double temperature = 1;
+
+  std::map<std::string, std::string> flags;  // every flag and its value, as text
 };
 
 /// Reads and checks the command line; nothing: help was printed. Throws WrongUsage.
 std::optional<Options> read_options(int argc, char** argv);
-
-/// What a run must share with the checkpoint that it resumes, as JSON: all that decides the model
-/// and the order of the data, and nothing that may change on the way.
-std::string identity_of(const Options& options, int64_t tokens);
 
 }  // namespace accrue::examples

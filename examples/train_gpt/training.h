@@ -1,8 +1,10 @@
 // One training run: all of its state, one step, validation, a sample.
 #pragma once
+#include <functional>
 #include <string>
 
 #include "accrue/nn/checkpoint.h"
+#include "identity.h"
 #include "options.h"
 
 namespace accrue::examples {
@@ -11,6 +13,7 @@ namespace accrue::examples {
 struct Data {
   Tokenizer tokenizer;
   Tokens train, validation;
+  std::string digest;  // stands for the text, wherever its file lies
 };
 /// Throws Failure or BadArgument if the file is missing, empty or too short for one sequence each.
 Data read_data(const Options& options);
@@ -19,31 +22,40 @@ struct Training {
   Training(const Options& options, const Data& data);
   Training(Training&&) = delete;  // the checkpoint points into it
 
-  /// One cycle and its optimizer step. Throws Failure if the loss or its gradient is not finite,
-  /// unless a loss scale may still shrink; the weights are then as they were.
+  /// One cycle, or what is left of it, and its optimizer step. Throws Failure if the loss or its
+  /// gradient is not finite, unless a loss scale may still shrink; the weights are then as they
+  /// were. What at_edge throws leaves the run at that edge: it can be saved, and step() goes on
+  /// from there.
   StepReport step();
-  /// Mean loss over the validation windows, or over `--eval-batches` of them, evenly spread.
+  /// Mean loss over the validation windows, or over `--eval-batches` of them, evenly spread. Throws
+  /// Stopped between two micro-batches.
   double validate();
   /// Goes on where the newest checkpoint stopped. Throws BadArgument if there is none or if it is
   /// of another run.
   void resume();
-  void save() { checkpoint.save(cycle.step()); }
+  /// At any edge, also from at_edge.
+  void save() { checkpoint.save(cycle.step(), cycle.micro_batches()); }
   std::string sample_text() const;
   std::string weights_sha256() const;
 
   const Options& options;
   const Data& data;
   Gpt model;
-  AdamW matrices, vectors;  // weight decay is for matrices only
-  CycleOptions cycle_choices;
+  AdamW matrices, vectors;           // weight decay is for matrices only
   std::shared_ptr<LossScale> scale;  // none: gradients are not scaled
   Cycle cycle;
   TokenLoader loader;
   Tensor best;  // f64 [1]: the smallest validation loss so far
-  std::string tokenizer, identity;
+  std::string tokenizer;
+  std::string unlogged;  // log line of a step that is done, until it is validated and written
+  Identity identity;
   Checkpoint checkpoint;
 
+  std::function<void()> at_edge;  // called between micro-batches
+  int64_t samples = 0;            // trained on by this process
+
  private:
+  CycleOptions choices();
   Loss loss(const TokenBatch& batch) const;
 };
 

@@ -1,0 +1,129 @@
+// Damage anywhere in a file must show, so the checksum is over the file and not over what it says.
+#include "accrue/nn/checkpoint_file.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "accrue/core/allocator.h"
+#include "accrue/core/mode.h"
+#include "accrue/core/xxh3.h"
+#include "accrue/nn/checkpoint_parts.h"
+
+namespace accrue::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view prefix = "step-", middle = "-micro-", suffix = ".safetensors";
+constexpr size_t digits = 32;  // hexadecimal ones of 128 bits
+constexpr Tag memory_tag = Tag::copies;
+
+/// What file_name() makes of no position is no checkpoint: step-7.safetensors.old, step-07.
+std::optional<Position> position_of(std::string_view name) {
+  if (!name.starts_with(prefix) || !name.ends_with(suffix)) return std::nullopt;
+  std::string_view rest = name.substr(prefix.size());
+  rest.remove_suffix(std::min(rest.size(), suffix.size()));
+  const size_t cut = rest.find(middle);
+  const auto step = parse_integer(rest.substr(0, cut));
+  const auto micro = cut == rest.npos ? 0 : parse_integer(rest.substr(cut + middle.size()));
+  if (!step || !micro || *step < 0 || *micro < 0) return std::nullopt;
+  const Position position{*step, *micro};
+  return file_name(position) == name ? std::optional(position) : std::nullopt;
+}
+
+/// Where the checksum's digits begin. In a header quotes stand for themselves only around names and
+/// values, and ours is never the first key: nothing else can look like this.
+std::optional<size_t> checksum_place(std::span<const std::byte> file) {
+  uint64_t length;
+  if (file.size() < sizeof length) return std::nullopt;
+  std::memcpy(&length, file.data(), sizeof length);
+  const std::string_view header(reinterpret_cast<const char*>(file.data()) + sizeof length,
+                                std::min<size_t>(length, file.size() - sizeof length));
+  const std::string key = text(",\"", checksum_key, "\":\"");
+  const size_t found = header.find(key);
+  if (found == header.npos || header.size() - found - key.size() <= digits) return std::nullopt;
+  return sizeof length + found + key.size();
+}
+
+std::string checksum(std::span<const std::byte> file, size_t place) {
+  const std::string zeros = checksum_placeholder();
+  return Xxh3()
+      .add(file.first(place))
+      .add(std::as_bytes(std::span(zeros)))
+      .add(file.subspan(place + digits))
+      .hex();
+}
+
+}  // namespace
+
+std::string file_name(Position at) {
+  return at.micro == 0 ? text(prefix, at.step, suffix)
+                       : text(prefix, at.step, middle, at.micro, suffix);
+}
+
+std::map<Position, std::string> files_in(const std::string& folder) {
+  std::map<Position, std::string> files;
+  std::error_code missing;
+  for (const auto& entry : fs::directory_iterator(folder, missing))
+    if (const auto position = position_of(entry.path().filename().string()))
+      files[*position] = entry.path().string();
+  return files;
+}
+
+std::string checksum_placeholder() { return std::string(digits, '0'); }
+
+void seal(std::span<std::byte> file) {
+  const auto place = checksum_place(file);
+  require(place.has_value(),
+          "[checkpoint] expected a header with a place for a checksum, got none");
+  const std::string sum = checksum(file, *place);
+  std::memcpy(file.data() + *place, sum.data(), digits);
+}
+
+SafetensorsFile open_verified(const std::string& path, bool& other_format) {
+  other_format = false;
+  SafetensorsFile file(path);
+  const auto& metadata = file.metadata();
+  const auto place = checksum_place(file.file());
+  const bool first_format = metadata.contains("sha256") && !metadata.contains(format_key);
+  require(place || first_format, "[checkpoint] expected a checksum in '", path,
+          "', got none; was it written by a checkpoint?");
+  if (place) {
+    const std::string_view sum(reinterpret_cast<const char*>(file.file().data()) + *place, digits);
+    require(sum == checksum(file.file(), *place), "[checkpoint] expected the contents of '", path,
+            "' to have the checksum they were written with, got another: the file is damaged");
+  }
+  const auto found = metadata.find(format_key);
+  const std::string version = found == metadata.end() ? "1" : found->second;
+  other_format = version != format;
+  require(!other_format, "[checkpoint] expected format ", format, " in '", path, "', got format ",
+          version, "; try the version of accrue that wrote it, or begin anew in another folder");
+  return file;
+}
+
+Memory::~Memory() { release(); }
+
+std::span<std::byte> Memory::fit(size_t bytes) {
+  const bool dry = current_mode() != Mode::run;
+  if (bytes > bytes_ || dry != dry_) {
+    // Rounded, so that a number with one more digit does not need another block.
+    constexpr size_t unit = size_t{1} << 20;
+    release();
+    const size_t rounded = (bytes + unit - 1) / unit * unit;
+    block_ = host_allocator().allocate(rounded, memory_tag, dry);
+    bytes_ = rounded;
+    dry_ = dry;
+  }
+  return {static_cast<std::byte*>(block_), block_ ? bytes : 0};
+}
+
+void Memory::release() {
+  if (bytes_ > 0) host_allocator().release(block_, bytes_, memory_tag, dry_);
+  block_ = nullptr;
+  bytes_ = 0;
+}
+
+}  // namespace accrue::checkpoint

@@ -1,0 +1,55 @@
+// A checkpoint as a file: its name, its checksum, and its bytes in memory. Private to nn.
+#pragma once
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "accrue/core/safetensors.h"
+
+namespace accrue::checkpoint {
+
+// The checksum is over all bytes of the file, its own digits read as zeros.
+constexpr const char* checksum_key = "xxh3_128";
+constexpr const char* format_key = "accrue_checkpoint";
+constexpr const char* format = "2";  // 1 had a SHA-256 and no format key
+
+/// Optimizer steps done, and micro-batches done of the cycle after them.
+struct Position {
+  int64_t step = 0, micro = 0;
+  auto operator<=>(const Position&) const = default;
+};
+
+/// step-12.safetensors, or step-12-micro-3.safetensors from within a cycle.
+std::string file_name(Position position);
+/// The paths of a folder's checkpoints, in order.
+std::map<Position, std::string> files_in(const std::string& folder);
+
+/// A metadata value of the checksum's length, to be replaced by seal().
+std::string checksum_placeholder();
+/// Writes the checksum into a file's bytes. Throws BadArgument where there is no place for it.
+void seal(std::span<std::byte> file);
+/// Throws BadArgument if the file is damaged, or if it is whole and of another format.
+/// `other_format` then says which.
+SafetensorsFile open_verified(const std::string& path, bool& other_format);
+
+/// Host memory that grows as needed and is kept for the next file. Tagged copies.
+class Memory {
+ public:
+  Memory() = default;
+  ~Memory();
+  Memory(const Memory&) = delete;
+  /// What was in it is lost. No bytes in a dry run, which counts them nevertheless.
+  std::span<std::byte> fit(size_t bytes);
+
+ private:
+  void release();
+
+  void* block_ = nullptr;
+  size_t bytes_ = 0;
+  bool dry_ = false;
+};
+
+}  // namespace accrue::checkpoint

@@ -99,8 +99,9 @@ class TemporaryFile {
 
 bool is_temporary(std::string_view name) {
   const size_t mark = name.rfind(temporary_mark);
-  return mark != name.npos &&
-         name.find_first_not_of("0123456789-", mark + temporary_mark.size()) == name.npos;
+  if (mark == name.npos) return false;
+  const std::string_view rest = name.substr(mark + temporary_mark.size());
+  return !rest.empty() && rest.find_first_not_of("0123456789-") == rest.npos;
 }
 
 // The new name itself must reach the disk, or a power cut could bring back the old file.

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <csignal>
 
@@ -114,4 +115,28 @@ TEST_CASE("only regular files are replaced, and links keep pointing to them") {
   write_whole(folder.file("link"), bytes_of("after"));
   CHECK(std::filesystem::is_symlink(folder.file("link")));
   CHECK(folder.read("target") == "after");
+}
+
+TEST_CASE("leftovers of killed processes are removed; those in use, and other files, stay") {
+  const TemporaryFolder folder;
+  folder.write("a.temporary-12-0", "half");
+  folder.write("a.temporary-", "named so by somebody");
+  folder.write("a.temporary-12-x", "named so by somebody");
+  write_whole(folder.file("a"), [&](const WriteBytes& write) {
+    write(bytes_of("whole"));
+    CHECK(folder.files() == 4);
+    remove_leftovers(folder.path().string());
+    CHECK(folder.files() == 3);
+  });
+  CHECK(folder.read("a") == "whole");
+  CHECK(folder.files() == 3);
+  remove_leftovers(folder.file("none"));
+}
+
+TEST_CASE("a leftover of our own process id is not in the way") {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 50; ++i)
+    folder.write(text("a.temporary-", getpid(), '-', i), "of a process with our id");
+  write_whole(folder.file("a"), bytes_of("whole"));
+  CHECK(folder.read("a") == "whole");
 }

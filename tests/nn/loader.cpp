@@ -254,3 +254,21 @@ TEST_CASE("a text shorter than context + 1 and sizes of zero are refused") {
   CHECK_THROWS_AS(loader_of(10, 0, 1), BadArgument);
   CHECK_THROWS_AS(loader_of(10, 4, 0), BadArgument);
 }
+
+TEST_CASE("a batch that is looked at comes again until it is skipped, across epochs too") {
+  TokenLoader looked = loader_of(50, 5, 4), taken = loader_of(50, 5, 4);
+  for (int i = 0; i < 12; ++i) {
+    const int64_t epoch = looked.epoch(), position = looked.position();
+    const TokenBatch once = looked.peek(), again = looked.peek(), next = taken.next();
+    CHECK(once.indices == next.indices);
+    CHECK(again.indices == next.indices);
+    CHECK(ids_of(once.tokens) == ids_of(next.tokens));
+    CHECK(ids_of(again.targets) == ids_of(next.targets));
+    CHECK(looked.epoch() == epoch);
+    CHECK(looked.position() == position);
+    looked.skip();
+    CHECK(looked.epoch() == taken.epoch());
+    CHECK(looked.position() == taken.position());
+  }
+  CHECK(looked.epoch() > 2);
+}

@@ -63,8 +63,10 @@ inline Tensor ids_of(const Shape& shape, const std::vector<int32_t>& ids, Device
 
 /// The bits of a tensor's numbers, row-major.
 inline std::string bits_of(const Tensor& tensor) {
-  Tensor dense = empty_like(tensor);
-  launch(Device::reference(), kernel::Copy{tensor.in(), dense.out(), Write::set});
+  // Numbers that lie dense need no copy, which would take an i64 through a double.
+  Tensor dense = tensor.is_contiguous() ? tensor : empty_like(tensor);
+  if (!tensor.is_contiguous())
+    launch(Device::reference(), kernel::Copy{tensor.in(), dense.out(), Write::set});
   return {static_cast<const char*>(dense.in().data), dense.bytes()};
 }
 

@@ -255,18 +255,23 @@ TEST_CASE("ranks refuses sums that depend on who adds them") {
 }
 
 TEST_CASE("split: 1, 2 and 5 threads give the same bits") {
+  struct Size {
+    int64_t width, context, granule;
+  };
   for (Where where : {single, half})
-    for (int64_t width : {8, 128}) {
+    for (const auto& [width, context, granule] :
+         {Size{8, 6, 1}, Size{128, 64, 1}, Size{128, 64, 4}, Size{384, 256, 2}}) {
       GptConfig config = with_dropout();
       config.width = width;
-      if (width > 8) config.context = 64, config.vocabulary = 96;
-      const std::vector<int64_t> lengths(3, config.context);
+      config.context = context;
+      config.vocabulary = 96;
+      const std::vector<int64_t> lengths(4, context);
+      const CycleOptions options{.reproducible = Reproducible::split, .granule = granule};
       const auto bits = [&](int threads) {
         const Threads set(threads);
         const Stage s(where, config, lengths);
-        AdamW optimizer(parameters(s.model), {.lr = 0.01, .clip = 1});
-        Cycle cycle(parameters(s.model), {.reproducible = Reproducible::split});
-        const ClosedCycle closed = cycle.run(s.batch, {.samples = 3}, [&](const TokenBatch& micro) {
+        Cycle cycle(parameters(s.model), options);
+        const ClosedCycle closed = cycle.run(s.batch, {.samples = 4}, [&](const TokenBatch& micro) {
           return cross_entropy(s.model.hidden(micro.tokens), s.model.head(), micro.targets);
         });
         std::vector<std::string> all = bits_of_sums(closed);
@@ -280,10 +285,12 @@ TEST_CASE("split: 1, 2 and 5 threads give the same bits") {
         for (size_t p = 0; p < actual.size(); ++p) {
           CAPTURE(text_of(where));
           CAPTURE(width);
+          CAPTURE(granule);
           CAPTURE(threads);
-          CAPTURE((p + 1 < actual.size() ? parameters(named.model).list[p]->name
-                                         : std::string("loss")));
-          CHECK(actual[p] == expected[p]);
+          const auto& list = parameters(named.model).list;
+          const std::string name = p < list.size() ? list[p]->name : "loss";
+          CAPTURE(name);
+          CHECK((actual[p] == expected[p]));
         }
       }
     }

@@ -7,7 +7,8 @@ namespace accrue {
 
 double Accumulator::bytes_per_weight(int64_t, DType wide) const {
   double bytes = 0;
-  for (const State& one : state(wide, {1})) bytes += static_cast<double>(size_of(one.dtype));
+  for (const State& one : state(wide, {1}))
+    if (!one.name.ends_with('?')) bytes += static_cast<double>(size_of(one.dtype));
   return bytes;
 }
 

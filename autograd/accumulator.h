@@ -54,7 +54,7 @@ struct Accumulator {
   virtual void check(const ParameterState&) const {}
   /// Bound of |sum − exact sum| / Σ|deposits| after K deposits (one each micro-batch and use).
   virtual double error_bound(int64_t micro_batches) const = 0;
-  /// Bytes a weight between micro-batches, after K of them.
+  /// Bytes a weight between micro-batches, after K of them; at most, where it depends on the shape.
   virtual double bytes_per_weight(int64_t micro_batches, DType wide = DType::f32) const;
 
   /// What lies in the buffer; "sum" is what the optimizer reads. `wide` is the dtype of the

@@ -91,6 +91,10 @@ void map(const F& f, Device device, const Out (&outs)[O], const In (&ins)[I]) {
     detail::map_as<float>(f, outs, ins, n, o, i);
 }
 
+/// Element i of a contiguous tensor on the host, converted: for the bodies of for_blocks().
+using detail::load;
+using detail::store;
+
 /// body(first, last) for consecutive blocks of `block` elements, for formulae that map() cannot
 /// say: integers, random numbers. On the host; does nothing in a dry run.
 template <class Body>

@@ -8,7 +8,8 @@ using namespace accrue;
 struct Fold {
   template <class T>
   void operator()(T& sum, T& carry, T gradient) const {
-    const T term = gradient - carry, next = sum + term;
+    // What will be stored is rounded to bf16: the carry must know it.
+    const T term = gradient - carry, next = BFloat16(static_cast<float>(sum + term));
     carry = (next - sum) - term;
     sum = next;
   }
@@ -18,7 +19,7 @@ struct Compensated final : Accumulator {
   std::string_view name() const override { return "compensated"; }
   bool fused() const override { return false; }
   double error_bound(int64_t) const override { return 0x1p-7; }
-  std::vector<State> state(DType) const override {
+  std::vector<State> state(DType, const Shape&) const override {
     return {{"sum", DType::bf16}, {"carry", DType::bf16}};
   }
   void fold(GradBuffer& buffer, In micro, Write write) const override {

@@ -3,6 +3,7 @@
 
     check.py BIN_DIR
 """
+import csv
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from xml.etree import ElementTree
 
 BIN = Path(sys.argv.pop(1)).resolve()
 TAGS = {"parameters", "copies", "gradients", "optimizer", "activations", "workspace"}
@@ -85,6 +87,61 @@ class Programs(unittest.TestCase):
         bf16 = self.result("one_cycle", "--data", self.text, *TINY[:8], "--effective-batch", 8,
                            "--accumulate", "bf16")["cycles"]
         self.assertGreater(bf16[3]["largest_difference"], 1e-4)  # or the check above could not fail
+
+    def test_accumulator_error_is_within_the_declared_bounds(self):
+        table, picture, log = (self.folder / name for name in ("csv", "svg", "log"))
+        flags = ["--elements", 512, "--training-steps", 2]
+        result = self.result("accumulator_error", "--k-max", 600, "--csv", table, "--svg", picture,
+                             "--log", log, "--data", self.text, *flags)
+        with table.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        steps = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600]
+        self.assertEqual({row["gradients"] for row in rows}, {"one_sign", "zero_mean", "gpt"})
+        self.assertEqual(sorted({int(row["micro_batches"]) for row in rows}), steps)
+        self.assertEqual(len(rows), len(log.read_text().splitlines()))
+        errors = result["errors"]
+        self.assertEqual(len(rows), sum(len(by_k) for one in errors.values() for by_k in one.values()))
+        bounded = set()
+        for row in rows:
+            error = float(row["relative_rms_error"])
+            self.assertAlmostEqual(
+                error, errors[row["gradients"]][row["accumulator"]][row["micro_batches"]],
+                delta=1e-5 * error)  # the table has six digits
+            if row["bound"]:
+                bounded.add(row["accumulator"])
+                self.assertLessEqual(error, float(row["bound"]), row)
+        self.assertEqual(set(errors["gpt"]) - bounded, {"median_of_means", "flora"})
+        one_sign = {name: by_k["512"] for name, by_k in errors["one_sign"].items()}
+        # Of 512 terms of about 1 bf16 rounds each to a multiple of 2; f32 to one of 2⁻¹⁵.
+        self.assertGreater(one_sign["bf16"], 1e-2)
+        self.assertLess(one_sign["kahan_bf16"], one_sign["bf16"] / 4)
+        self.assertLess(one_sign["f32"], 1e-7)
+        ones = result["equal_terms"]
+        self.assertEqual([ones[name] for name in ("bf16", "kahan_bf16", "f32")], [256, 512, 512])
+
+        root = ElementTree.parse(picture).getroot()
+        words = "".join(root.itertext())
+        for name in one_sign:
+            self.assertIn(name, words)
+        again = self.result("accumulator_error", "--k-max", 4, *flags)  # of accrue's own sources
+        other = self.result("accumulator_error", "--k-max", 4, *flags, "--seed", 2)
+        self.assertEqual(set(again["errors"]), {"one_sign", "zero_mean", "gpt"})
+        self.assertNotEqual(again["errors"], other["errors"])
+
+    def test_adam_moments_are_those_of_the_papers(self):
+        result = self.result("adam_moments", "--check", "--weights", 200_000)
+        for way, one in result["increments"].items():
+            # The noisiest figure is the mean of 800,000 squares of noise: 1/4·√2/√800,000 = 4e-4.
+            self.assertAlmostEqual(one["mean"], 1, delta=1e-5, msg=way)
+            self.assertAlmostEqual(one["variance"], one["expected_variance"], delta=2e-3, msg=way)
+        self.assertEqual([round(one["expected_variance"], 3) for one in result["increments"].values()],
+                         [1.031, 0.156, 1.25])
+        small = result["memory"]["small"]
+        for way in ("adam", "adam_a"):
+            self.assertEqual(small[way]["peak_bytes_total"], small[way]["measured_peak_bytes_total"])
+        for one in result["memory"].values():
+            # At best the sums' 4 of 16 bytes a weight.
+            self.assertTrue(0 < one["saved"] < 0.25, one)
 
     def test_readme_trains(self):
         self.assertGreater(self.result("readme", self.text)["steps"], 1)
@@ -189,6 +246,10 @@ class Programs(unittest.TestCase):
         self.refused(2, "heads", "one_cycle", "--data", self.text, "--heads", 3)
         self.refused(2, "--data", "one_cycle")
         self.refused(2, "no arguments", "by_hand", "1")
+        for flags in (["--k-max", 0], ["--elements", 100], ["--elements", 32768], ["--seed", "x"],
+                      ["--training-steps", -1]):
+            self.refused(2, str(flags[0]), "accumulator_error", *flags)
+        self.refused(2, "--weights", "adam_moments", "--weights", 3)
         self.refused(2, "FILE", "readme")
 
     def test_unusable_files_are_errors_that_name_them(self):
@@ -207,6 +268,8 @@ class Programs(unittest.TestCase):
         nowhere = self.folder / "no" / "log"
         self.refused(1, str(nowhere), "train_gpt", "--data", self.text, *TINY, "--log", nowhere)
         self.refused(1, str(nowhere), "one_cycle", "--data", self.text, "--log", nowhere)
+        self.refused(1, "missing", "accumulator_error", "--data", self.folder / "missing")
+        self.refused(1, str(nowhere), "accumulator_error", "--data", self.text, "--log", nowhere)
         self.refused(1, str(self.text), "train_gpt", "--data", self.text, *TINY, "--steps", 1,
                      "--checkpoint", self.text / "below")
 

@@ -1,0 +1,38 @@
+// Micro-gradients to add up: drawn, or recorded from a GPT.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "accrue/accrue.h"
+
+namespace accrue::examples {
+
+/// K micro-gradients of one weight matrix, f32 [rows, columns].
+struct Gradients {
+  std::string name, title;
+  std::vector<Tensor> micro;
+};
+
+/// Called with what is being done, and how much of how much of it is done.
+using Progress = std::function<void(const char* what, int64_t done, int64_t all)>;
+
+struct GradientOptions {
+  int64_t count = 2048, elements = 4096;
+  std::string data;  // text for the GPT; empty: the library's own sources
+  int64_t training_steps = 50;
+  Seed seed{1};
+};
+
+/// Independent N(mean, deviation²), rounded to bf16. Pure in the seed and the name.
+Gradients drawn_gradients(const std::string& name, const std::string& title, double mean,
+                          double deviation, const GradientOptions& options);
+
+/// Of the first block's first feed-forward matrix of a small GPT (2 layers, width 64, context 64),
+/// trained for some steps, in one cycle of micro-batches of one sequence; its first rows.
+Gradients gpt_gradients(const GradientOptions& options, const Progress& progress);
+
+/// Rows of 256 numbers, as in the GPT's matrix.
+constexpr int64_t gradient_columns = 256;
+
+}  // namespace accrue::examples

@@ -1,0 +1,153 @@
+// accumulator_error: the error of every accumulator against f64, over the number of micro-batches.
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+#include "../program.h"
+#include "accrue/core/file.h"
+#include "plot.h"
+
+using namespace accrue;
+using namespace accrue::examples;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+struct Options {
+  GradientOptions gradients;
+  std::string csv, svg, log;
+};
+
+/// One line on stderr. Silent where that is no terminal.
+void show(const char* what, int64_t done, int64_t all) {
+  if (isatty(STDERR_FILENO))
+    std::fprintf(stderr, "\r\033[K%s: %lld of %lld", what, static_cast<long long>(done),
+                 static_cast<long long>(all));
+}
+
+void clear_progress() {
+  if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\r\033[K");
+}
+
+void write_file(const std::string& path, const std::string& content) {
+  if (!path.empty()) write_whole(path, std::as_bytes(std::span(content)));
+}
+
+/// Empty where there is no figure.
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(); }
+
+std::string to_csv(const std::vector<Measured>& measured) {
+  std::ostringstream csv;
+  csv << "gradients,accumulator,micro_batches,relative_rms_error,bound\n";
+  for (const Measured& row : measured) {
+    csv << row.gradients << ',' << row.accumulator << ',' << row.micro_batches << ',' << row.error
+        << ',';
+    if (std::isfinite(row.bound)) csv << row.bound;
+    csv << '\n';
+  }
+  return csv.str();
+}
+
+void print(const Gradients& gradients, const std::vector<Measured>& measured) {
+  std::printf("%s: relative RMS error of the sum\n%-17s", gradients.title.c_str(), "K");
+  const auto rows = [&](const std::string& accumulator, const char* format, auto value) {
+    for (const Measured& row : measured)
+      if (row.accumulator == accumulator) std::printf(format, value(row));
+    std::printf("\n");
+  };
+  rows("f32", "%9lld", [](auto& row) { return static_cast<long long>(row.micro_batches); });
+  for (const auto& accumulator : measured_accumulators()) {
+    const std::string name(accumulator->name());
+    std::printf("%-17s", name.c_str());
+    rows(name, "%9.1e", [](auto& row) { return row.error; });
+  }
+  std::printf("\n");
+}
+
+/// 512 terms of 1, of which each sum but bf16's holds all.
+Json equal_terms() {
+  constexpr int64_t terms = 512;
+  Json sums{{"terms", terms}};
+  std::printf("%lld terms of 1 add up to\n", static_cast<long long>(terms));
+  for (const auto& accumulator : measured_accumulators()) {
+    if (accumulator->name() == "flora") continue;  // one weight is no matrix to project
+    const double sum = sum_of_ones(accumulator, terms);
+    sums[std::string(accumulator->name())] = sum;
+    std::printf("%-17s %9g\n", std::string(accumulator->name()).c_str(), sum);
+  }
+  std::printf("\n");
+  return sums;
+}
+
+void run(const Options& o) {
+  std::ofstream log(o.log);
+  require(o.log.empty() || log, "[log] expected to write '", o.log,
+          "', got an error; try another file");
+  std::vector<Gradients> all{
+      gpt_gradients(o.gradients, show),  // first: it may refuse the text
+      drawn_gradients("one_sign", "g = 1 ± 0.3, rounded to bf16", 1, 0.3, o.gradients),
+      drawn_gradients("zero_mean", "g = 0 ± 1, rounded to bf16", 0, 1, o.gradients)};
+  std::rotate(all.begin(), all.begin() + 1, all.end());
+  std::vector<Measured> measured;
+  Json errors;
+  for (const Gradients& gradients : all) {
+    const std::vector<Measured> some = measure(gradients, show);
+    clear_progress();
+    print(gradients, some);
+    for (const Measured& row : some) {
+      errors[row.gradients][row.accumulator][std::to_string(row.micro_batches)] = number(row.error);
+      if (!o.log.empty())
+        log << Json{{"gradients", row.gradients},
+                    {"accumulator", row.accumulator},
+                    {"micro_batches", row.micro_batches},
+                    {"error", number(row.error)},
+                    {"bound", number(row.bound)}}
+                   .dump()
+            << std::endl;
+    }
+    measured.insert(measured.end(), some.begin(), some.end());
+  }
+  const Json ones = equal_terms();
+  write_file(o.csv, to_csv(measured));
+  write_file(o.svg, plot(all, measured));
+  std::printf("%s\n", Json{{"k_max", o.gradients.count},
+                           {"elements", o.gradients.elements},
+                           {"seed", o.gradients.seed.value},
+                           {"errors", errors},
+                           {"equal_terms", ones}}
+                          .dump()
+                          .c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run_program("accumulator_error", [&] {
+    Options o;
+    GradientOptions& g = o.gradients;
+    CLI::App app(
+        "Adds up K micro-gradients by every accumulator and compares with their sum in f64, for "
+        "K = 1, 2, 4, …: drawn gradients of one sign and of both, and those of a GPT.",
+        "accumulator_error");
+    take_last(app);
+    app.add_option("--k-max", g.count, "The largest K")->capture_default_str();
+    app.add_option("--elements", g.elements, "Of each gradient; a multiple of 256, at most 16384")
+        ->capture_default_str();
+    app.add_option("--data", g.data, "A text file for the GPT (default: accrue's own sources)");
+    app.add_option("--training-steps", g.training_steps,
+                   "Of the GPT, before its gradients are read")
+        ->capture_default_str();
+    app.add_option("--seed", g.seed.value)->capture_default_str();
+    app.add_option("--csv", o.csv, "The table, as a file");
+    app.add_option("--svg", o.svg, "The picture");
+    app.add_option("--log", o.log, "JSON lines, one per figure");
+    if (!parse(app, argc, argv)) return;
+    require_usage(g.count >= 1 && g.count <= 65536, "--k-max: expected 1 to 65536, got ", g.count);
+    require_usage(g.elements >= 256 && g.elements <= 16384 && g.elements % 256 == 0,
+                  "--elements: expected a multiple of 256 up to 16384, got ", g.elements);
+    require_usage(g.training_steps >= 0, "--training-steps: expected 0 or more, got ",
+                  g.training_steps);
+    run(o);
+  });
+}

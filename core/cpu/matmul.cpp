@@ -143,6 +143,7 @@ void for_each_part(const kernel::Matmul& args, const Act& act) {
 
 size_t part_workspace(const kernel::Matmul& args) {
   const Product product(args);
+  if (takes_tiles(product)) return tiles_workspace(product);
   if (const Primitive* primitive = find_primitive(product))
     return primitive_workspace(*primitive, product);
   if (product.plain(DType::f32, DType::f32)) return 0;
@@ -152,6 +153,7 @@ size_t part_workspace(const kernel::Matmul& args) {
 void run_part(const kernel::Matmul& args, void* memory) {
   const Product product(args);
   if (product.M == 0 || product.N == 0) return;
+  if (takes_tiles(product)) return multiply_tiles(product, memory);
   if (Primitive* primitive = find_primitive(product))
     return run_primitive(*primitive, product, memory);
   if (product.plain(DType::f32, DType::f32)) return sgemm(product);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "accrue/core/cpu/matmul_parts.h"
+#include "accrue/core/cpu/vector.h"
 
 namespace accrue::cpu {
 namespace {
@@ -123,6 +124,26 @@ void pack_all(const T* b, MatrixLayout layout, int64_t K, int64_t N, const Packi
   }
 }
 
+/// to[j][i] = from[i][j] for a square of 32, or what of it lies in the matrix.
+void transpose_block(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
+                     int64_t to_ld) {
+  constexpr int64_t block = 2 * tile;
+  if (rows < block || columns < block) {
+    for (int64_t j = 0; j < columns; ++j)
+      for (int64_t i = 0; i < rows; ++i) to[j * to_ld + i] = from[i * ld + j];
+    return;
+  }
+  Words left[tile], right[tile];
+  for (int i = 0; i < tile; ++i)
+    interleave(from + 2 * i * ld, from + (2 * i + 1) * ld, left[i], right[i]);
+  transpose(left);
+  transpose(right);
+  for (int j = 0; j < tile; ++j) {
+    std::memcpy(to + j * to_ld, &left[j], sizeof(Words));
+    std::memcpy(to + (j + tile) * to_ld, &right[j], sizeof(Words));
+  }
+}
+
 }  // namespace
 
 void pack_matrix(const void* b, MatrixLayout layout, int64_t K, int64_t N, const Packing& packing,
@@ -136,27 +157,15 @@ void pack_matrix(const void* b, MatrixLayout layout, int64_t K, int64_t N, const
 void transpose_matrix(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns,
                       uint16_t* to) {
   constexpr int64_t block = 2 * tile;
-#pragma omp parallel for schedule(static) if (rows * columns > 1 << 14)
-  for (int64_t column = 0; column < columns; column += block)
-    for (int64_t row = 0; row < rows; row += block) {
-      const uint16_t* corner = from + row * ld + column;
-      uint16_t* place = to + column * rows + row;
-      if (row + block > rows || column + block > columns) {
-        for (int64_t j = 0; j < std::min(block, columns - column); ++j)
-          for (int64_t i = 0; i < std::min(block, rows - row); ++i)
-            place[j * rows + i] = corner[i * ld + j];
-        continue;
-      }
-      Words left[tile], right[tile];
-      for (int i = 0; i < tile; ++i)
-        interleave(corner + 2 * i * ld, corner + (2 * i + 1) * ld, left[i], right[i]);
-      transpose(left);
-      transpose(right);
-      for (int j = 0; j < tile; ++j) {
-        std::memcpy(place + j * rows, &left[j], sizeof(Words));
-        std::memcpy(place + (j + tile) * rows, &right[j], sizeof(Words));
-      }
-    }
+  const auto blocks = (columns + block - 1) / block;
+  parallel_rows(blocks, block * rows, [=](int64_t first, int64_t last) {
+    // Along the rows: a hardware prefetch follows them, but not a column.
+    for (int64_t row = 0; row < rows; row += block)
+      for (int64_t column = first * block; column < std::min(last * block, columns);
+           column += block)
+        transpose_block(from + row * ld + column, ld, std::min(block, rows - row),
+                        std::min(block, columns - column), to + column * rows + row, rows);
+  });
 }
 
 }  // namespace accrue::cpu

@@ -43,6 +43,11 @@ Primitive* find_primitive(const Product&);
 size_t primitive_workspace(const Primitive&, const Product&);
 void run_primitive(Primitive&, const Product&, void* workspace);
 
+/// A weight's gradient in bf16, where the CPU has matrix tiles: c [M, N] f32 = or += aᵀ·b.
+bool takes_tiles(const Product&);
+size_t tiles_workspace(const Product&);
+void multiply_tiles(const Product&, void* workspace);
+
 /// Everything else: inputs widened to f32, sgemm, the result rounded or added into c.
 size_t fallback_workspace(const Product&);
 void run_fallback(const Product&, void* workspace);

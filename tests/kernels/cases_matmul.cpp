@@ -96,6 +96,10 @@ Cases matmul_cases() {
           add(cases, {ab, c, M, N, K, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0}, write,
               false);
     }
+  // A weight's gradient on matrix tiles: whole strips of 32, and rows and columns beyond them.
+  for (Write write : both_writes)
+    for (const auto& [M, N, K] : {std::array<int64_t, 3>{64, 96, 32}, {97, 71, 96}, {33, 1025, 64}})
+      add(cases, {bf16, f32, M, N, K, true}, write, false);
   for (DType dtype : activation_types) {
     for (bool transposed : {false, true}) add_weight(cases, dtype, transposed);
     for (Write write : both_writes) add_columns(cases, dtype, write);

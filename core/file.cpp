@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
@@ -51,11 +52,16 @@ struct stat status_of(const Descriptor& file, const std::string& path) {
 }
 
 void write_all(int descriptor, std::span<const std::byte> bytes, const std::string& path) {
+  constexpr size_t most = size_t{8} << 20;
   while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    const ssize_t written = ::write(descriptor, bytes.data(), std::min(bytes.size(), most));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail("write", path, "to free room on its disk");
     bytes = bytes.subspan(static_cast<size_t>(written));
+    // The disk begins now rather than at the sync: a large file takes two thirds of the time.
+    if (static_cast<size_t>(written) == most)
+      ::posix_fadvise(descriptor, ::lseek(descriptor, 0, SEEK_CUR) - written, written,
+                      POSIX_FADV_DONTNEED);
   }
 }
 

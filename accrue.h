@@ -4,6 +4,7 @@
 #include "accrue/autograd/module.h"
 #include "accrue/autograd/operations.h"
 #include "accrue/autograd/recompute.h"
+#include "accrue/autograd/verify.h"
 #include "accrue/nn/gpt.h"
 #include "accrue/nn/layers.h"
 #include "accrue/nn/loader.h"

@@ -97,6 +97,7 @@ class Cycle {
   void visit(Visitor& part);
 
  private:
+  friend class CycleReplay;  // verify_cycle(): the same micro-batches once more, in f64
   struct Piece {
     int64_t first, count;
   };

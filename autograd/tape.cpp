@@ -56,11 +56,11 @@ Tensor Tape::forward(OperationNode& node, Values in) {
                               "Cycle::run with a closure instead of begin and backward"));
     node.gather(*in[0]);  // recorded outside of a cycle: this batch is the whole
   }
-  return node.forward(in_interval_ ? forgotten : node.saved, in);
+  return node.forward(in_interval_ || run_ == Run::again ? forgotten : node.saved, in);
 }
 
 Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var* const> inputs) {
-  const bool again = run_ == Run::later || in_interval_;
+  const bool again = run_ != Run::at_once || in_interval_;
   bool needed = false;
   std::array<const Tensor*, max_inputs> values;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -75,7 +75,7 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var* const
           "has ended; try detach()");
   }
   Tensor value = forward(*node, {values.data(), inputs.size()});
-  if (!needed && run_ == Run::at_once) return Var(std::move(value));  // a constant of constants
+  if (!needed && run_ != Run::later) return Var(std::move(value));  // a constant of constants
 
   const auto index = static_cast<int32_t>(nodes_.size());
   const int32_t interval_first = in_interval_ ? intervals_.back().first : 0;

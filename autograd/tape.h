@@ -25,7 +25,7 @@ struct NeedsClosure : BadOrder {
 
 class Tape {
  public:
-  enum class Run { at_once, later };
+  enum class Run { at_once, again, later };  // again: at once, and kept so that run() can follow
   /// Finds the GradBuffer of a parameter, or throws.
   using Buffers = std::function<GradBuffer&(ParameterState&)>;
   /// `samples`: global indices of the micro-batch, for keyed random numbers. `buffers` may be

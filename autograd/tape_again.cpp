@@ -35,7 +35,7 @@ void Tape::run(int32_t first, int32_t last, Keep keep) {
 }
 
 void Tape::begin_interval() {
-  if (run_ == Run::later) return;  // every segment of such a tape is run again anyway
+  if (run_ != Run::at_once) return;  // all of such a tape is run again anyway
   require_order(!in_interval_, "[recompute] expected no recompute() inside another");
   intervals_.push_back({size(), size()});
   in_interval_ = true;

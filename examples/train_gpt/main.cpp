@@ -8,6 +8,7 @@
 #include "progress.h"
 #include "stopping.h"
 #include "training.h"
+#include "verify.h"
 
 using namespace accrue;
 using namespace accrue::examples;
@@ -138,6 +139,7 @@ int run(const Options& options) {
   Training training(options, data);
   Troubles troubles;
   begin(training, troubles);
+  if (options.verify > 0) return verify(training), 0;
   Saver saver(training, troubles);
   Outcome outcome;
   try {

@@ -72,6 +72,9 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
       ->capture_default_str();
   auto* dry =
       app.add_flag("--dry-run", o.dry_run, "Print the bytes that a run needs; train nothing");
+  app.add_option("--verify", o.verify,
+                 "Samples; compare their gradients with f64 on reference; train nothing")
+      ->excludes(dry);
   app.add_option("--log", o.log, "JSON lines, one per step");
   auto* folder = app.add_option(
       "--checkpoint", o.checkpoint,
@@ -164,6 +167,7 @@ void check(const Options& o) {
                                                              {"--clip", o.clip},
                                                              {"--eval-batches", o.eval_batches},
                                                              {"--sample", o.sample},
+                                                             {"--verify", o.verify},
                                                              {"--temperature", o.temperature},
                                                              {"--top-k", o.top_k}})
     at_least(flag, value, 0);

@@ -28,6 +28,7 @@ struct Options {
   Device device;
   DType dtype = DType::f32;
   bool dry_run = false;
+  int64_t verify = 0;  // samples; 0: train instead
 
   std::string log, checkpoint;
   int64_t checkpoint_interval = 0;  // in steps

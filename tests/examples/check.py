@@ -171,6 +171,25 @@ class Programs(unittest.TestCase):
                 self.assertEqual(predicted["peak_bytes"], measured["peak_bytes"])
                 self.assertEqual(predicted["parameters"], measured["parameters"])
 
+    def test_verify_finds_no_error_beyond_accumulator_and_arithmetic(self):
+        for flags, most in ((["--dropout", 0.1, "--recompute", "block"], 1e-5),
+                            (["--accumulate", "bf16"], 0.05), (["--dtype", "bf16"], 0.05)):
+            done = run("train_gpt", "--data", self.text, *TINY, "--verify", 3, *flags)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            lines = done.stdout.splitlines()
+            self.assertIn("3 samples in f64", lines[0])  # how long it will take comes first
+            result = json.loads(lines[-1])
+            self.assertTrue(result["verified"])
+            self.assertEqual(result["micro_batches"], 2)
+            errors = [one["error"] for one in result["parameters"]]
+            self.assertEqual([line.split()[0] for line in lines[2:-1]],
+                             [one["name"] for one in result["parameters"]])
+            self.assertEqual(errors, sorted(errors, reverse=True))
+            self.assertEqual(errors[0], result["worst_error"])
+            self.assertLess(errors[0], most)
+            self.assertGreater(errors[0], most / 1000)
+            self.assertAlmostEqual(result["loss"], result["exact_loss"], delta=most)
+
     def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(self):
         folder, log = self.folder / "checkpoint", self.folder / "log"
         flags = ["--steps", 20, "--dropout", 0.1, "--accumulate", "kahan", "--eval-interval", 5,
@@ -240,7 +259,8 @@ class Programs(unittest.TestCase):
                       ["--tokenizer", "words"], ["--device", "tpu"], ["--dtype", "f16"],
                       ["--recompute", "all"], ["--resume"], ["--checkpoint-interval", 5],
                       ["--checkpoint-interval", 0, "--checkpoint", self.folder / "c"],
-                      ["--sample", -1], ["--no-such-flag"], ["stray"],
+                      ["--sample", -1], ["--verify", -1],
+                      ["--verify", 2, "--dry-run"], ["--no-such-flag"], ["stray"],
                       ["--width", 6, "--positions", "rope"]):
             done = self.refused(2, "--help", "train_gpt", "--data", self.text, *TINY, *flags)
             self.assertIn(str(flags[0]).strip("-"), done.stderr)

@@ -1,5 +1,6 @@
 // What a researcher combines: a batch of their own, two optimizers, a frozen part, a teacher, local
-// modules, two losses, the gradient of an input.
+// modules, two losses, the gradient of an input, the error of a cycle.
+#include "accrue/autograd/verify.h"
 #include "accrue/nn/gpt.h"
 #include "accrue/nn/loader.h"
 #include "accrue/optim/optimizers.h"
@@ -81,3 +82,8 @@ void input_gradient(const Tensor& image, Tensor& gradient) {
 }
 
 Loss two_heads(const Loss& a, const Loss& b) { return a + b; }
+
+Verification verify(const Gpt& model, const Cycle& cycle, const TokenBatch& batch) {
+  const auto loss = [&](const TokenBatch& x) { return cross_entropy(model(x.tokens), x.targets); };
+  return verify_cycle(cycle, batch, {.samples = 4}, loss);
+}

@@ -1,0 +1,166 @@
+// --verify: the gradients of one cycle against the same tapes in f64.
+#include "verify.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "../program.h"
+#include "accrue/autograd/verify.h"
+#include "progress.h"
+
+namespace accrue::examples {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Verification verify(const Gpt& model, const Cycle& cycle, const TokenBatch& batch,
+                    int64_t micro_batch, const VerifyOptions& how = {}) {
+  return verify_cycle(
+      cycle, batch, {.samples = micro_batch},
+      [&](const TokenBatch& micro) { return cross_entropy(model(micro.tokens), micro.targets); },
+      how);
+}
+
+TokenBatch first_batch(const Options& o, const Data& data, int64_t context, int64_t samples) {
+  TokenLoader loader(data.train,
+                     {.context = context, .batch = samples, .seed = o.seed, .device = o.device});
+  return loader.next();
+}
+
+// Products of a sample, forward and backward: six a matrix's weight and token, the head's included,
+// and six a channel and pair of tokens in causal attention.
+double products(const Gpt& model, int64_t context) {
+  int64_t matrices = model.config.tied ? 0 : model.head().shape().elements();
+  for (const auto& one : decayed(parameters(model)).list) matrices += one->shape.elements();
+  const auto tokens = static_cast<double>(context);
+  return 6 * tokens * static_cast<double>(matrices) +
+         6 * tokens * tokens * static_cast<double>(model.config.width * model.config.layers);
+}
+
+constexpr int64_t tried_context = 8;
+
+// Seconds that a product takes in f64 on `reference`, measured on one layer and a few tokens: the
+// best of a second's tries, because the first ones wait for the cpu backend to make its code.
+double seconds_per_product(const Options& o, const Data& data) {
+  GptConfig config = o.model;
+  config.vocabulary = data.tokenizer.vocabulary();
+  config.layers = 1;
+  config.context = std::min(config.context, tried_context);
+  Gpt model(config);
+  initialize(model, {o.device, o.dtype}, o.seed);
+  const Cycle cycle(parameters(model));
+  const TokenBatch batch = first_batch(o, data, config.context, 1);
+  double best = INFINITY;
+  for (double spent = 0, took = 0; spent < 1; spent += took) {
+    const double began = seconds_now();
+    verify(model, cycle, batch, 1);
+    took = seconds_now() - began;
+    best = std::min(best, took);
+  }
+  return best / products(model, config.context);
+}
+
+// A line on a terminal; elsewhere nothing.
+struct Bar {
+  bool terminal = isatty(STDERR_FILENO) == 1;
+  double began = seconds_now(), last = 0;
+
+  ~Bar() {
+    if (terminal) std::fprintf(stderr, "\r\033[K");
+  }
+  void show(double part) {
+    constexpr size_t width = 24;
+    const double now = seconds_now();
+    if (!terminal || part <= 0 || now - last < 0.1) return;
+    last = now;
+    std::string bar(width, '.');
+    std::fill_n(bar.begin(), static_cast<size_t>(part * width), '#');
+    const auto left = static_cast<int>((now - began) * (1 - part) / part);
+    std::fprintf(stderr, "\r\033[K[%s] %3.0f %%  %d:%02d left", bar.c_str(), 100 * part, left / 60,
+                 left % 60);
+  }
+};
+
+// What arithmetic may add to an error: forward and backward, each operation rounds what it stores
+// by u of the dtype and a sum of n terms by √n·2⁻²⁴; independent roundings of N operations add up
+// to √(2N) of one (Higham & Mary, "A new approach to probabilistic rounding error analysis", SISC
+// 41, 2019). Ten times that, because the terms of a gradient cancel.
+double arithmetic_bound(const Options& o, const Verification& report) {
+  const double u = o.dtype == DType::f32 ? 0x1p-24 : 0x1p-8;
+  const auto terms =
+      static_cast<double>(std::max(o.micro_batch * o.model.context, 4 * o.model.width));
+  return 10 * std::sqrt(2.0 * static_cast<double>(report.operations)) *
+         (u + std::sqrt(terms) * 0x1p-24);
+}
+
+Json line_of(const ParameterError& one, double allowed) {
+  return {{"name", one.name},      {"accumulator", one.accumulator},
+          {"error", one.relative}, {"allowed", allowed},
+          {"bound", one.bound},    {"largest", one.largest},
+          {"norm", one.norm},      {"deposits", one.deposits}};
+}
+
+}  // namespace
+
+void verify(const Training& training) {
+  const Options& o = training.options;
+  const double each = seconds_per_product(o, training.data);
+  const double estimate =
+      each * static_cast<double>(o.verify) * products(training.model, o.model.context);
+  std::printf(
+      "%lld samples in f64 on reference: about %.2g s, by their products and the time of one layer "
+      "and %lld tokens\n",
+      static_cast<long long>(o.verify), estimate,
+      static_cast<long long>(std::min(o.model.context, tried_context)));
+  std::fflush(stdout);
+
+  const double began = seconds_now();
+  Verification report;
+  {
+    Bar bar;
+    report = verify(
+        training.model, training.cycle, first_batch(o, training.data, o.model.context, o.verify),
+        std::min(o.micro_batch, o.verify), {.progress = [&bar](double part) { bar.show(part); }});
+  }
+  const double seconds = seconds_now() - began, arithmetic = arithmetic_bound(o, report);
+  const auto size = [](double error) { return std::isnan(error) ? INFINITY : error; };
+  std::ranges::stable_sort(report.parameters, [&](const auto& a, const auto& b) {
+    return size(a.relative) > size(b.relative);
+  });
+
+  Log log(o.log, 0);
+  Json lines = Json::array();
+  std::string wrong;
+  std::printf("%-40s %-15s %10s %10s %10s %10s\n", "parameter", "accumulator", "error", "allowed",
+              "largest", "norm");
+  for (const ParameterError& one : report.parameters) {
+    const double allowed = one.bound + arithmetic;
+    std::printf("%-40s %-15s %10.2e %10.2e %10.2e %10.2e\n", one.name.c_str(),
+                one.accumulator.c_str(), one.relative, allowed, one.largest, one.norm);
+    lines.push_back(line_of(one, allowed));
+    log.write(lines.back());
+    if (wrong.empty() && !(one.relative <= allowed))
+      wrong = text(one.name, " is off by ", one.relative, " of its norm");
+  }
+  std::printf("%s\n", Json{{"verified", wrong.empty()},
+                           {"samples", o.verify},
+                           {"micro_batches", report.micro_batches.size()},
+                           {"loss", report.loss},
+                           {"exact_loss", report.exact_loss},
+                           {"worst_error", report.parameters[0].relative},
+                           {"arithmetic_bound", arithmetic},
+                           {"estimated_seconds", estimate},
+                           {"seconds", seconds},
+                           {"parameters", lines}}
+                          .dump()
+                          .c_str());
+  std::fflush(stdout);
+  if (!wrong.empty())
+    throw Failure(text("[verify] expected errors of accumulation and arithmetic alone, at most ",
+                       arithmetic, " and the accumulator's bound, but ", wrong,
+                       "; see the table for the others"));
+}
+
+}  // namespace accrue::examples

@@ -88,7 +88,7 @@ struct Bar {
 // to √(2N) of one (Higham & Mary, "A new approach to probabilistic rounding error analysis", SISC
 // 41, 2019). Ten times that, because the terms of a gradient cancel.
 double arithmetic_bound(const Options& o, const Verification& report) {
-  const double u = o.dtype == DType::f32 ? 0x1p-24 : 0x1p-8;
+  const double u = o.dtype == DType::f32 ? 0x1p-24 : o.dtype == DType::f16 ? 0x1p-11 : 0x1p-8;
   const auto terms =
       static_cast<double>(std::max(o.micro_batch * o.model.context, 4 * o.model.width));
   return 10 * std::sqrt(2.0 * static_cast<double>(report.operations)) *
@@ -144,23 +144,26 @@ void verify(const Training& training) {
     if (wrong.empty() && !(one.relative <= allowed))
       wrong = text(one.name, " is off by ", one.relative, " of its norm");
   }
-  std::printf("%s\n", Json{{"verified", wrong.empty()},
-                           {"samples", o.verify},
-                           {"micro_batches", report.micro_batches.size()},
-                           {"loss", report.loss},
-                           {"exact_loss", report.exact_loss},
-                           {"worst_error", report.parameters[0].relative},
-                           {"arithmetic_bound", arithmetic},
-                           {"estimated_seconds", estimate},
-                           {"seconds", seconds},
-                           {"parameters", lines}}
-                          .dump()
-                          .c_str());
+  std::printf("%s\n",
+              Json{{"verified", wrong.empty()},
+                   {"samples", o.verify},
+                   {"micro_batches", report.micro_batches.size()},
+                   {"dropped", std::ranges::count(report.micro_batches, 0.0, &MicroRecord::factor)},
+                   {"loss", report.loss},
+                   {"exact_loss", report.exact_loss},
+                   {"worst_error", report.parameters[0].relative},
+                   {"arithmetic_bound", arithmetic},
+                   {"estimated_seconds", estimate},
+                   {"seconds", seconds},
+                   {"parameters", lines}}
+                  .dump()
+                  .c_str());
   std::fflush(stdout);
   if (!wrong.empty())
     throw Failure(text("[verify] expected errors of accumulation and arithmetic alone, at most ",
                        arithmetic, " and the accumulator's bound, but ", wrong,
-                       "; see the table for the others"));
+                       "; see the table for the others",
+                       training.scale ? ", or try a smaller loss scale if it overflowed" : ""));
 }
 
 }  // namespace accrue::examples

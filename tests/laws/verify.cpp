@@ -167,4 +167,27 @@ TEST_CASE("bf16: the error is of arithmetic, not of storing weights in bf16") {
   CHECK(worst(gpt) <= 10 * 2 * static_cast<double>(gpt.operations) * u_bf16);
 }
 
+TEST_CASE(
+    "numbers taken out of Vars are constants; leaves of the caller's and frozen parts serve") {
+  for (Where where : {exact(), f32}) {
+    const Rows rows = random_rows(6, 6, 3, where, 4);
+    Net net(where), teacher(where);
+    freeze(parameters(net).matching("in.bias"));
+    Tensor gradient = empty_like(rows.x);
+    const Cycle cycle(parameters(net).except(parameters(net).matching("in.bias")));
+    const Verification report = verify_cycle(cycle, rows, {.samples = 6}, [&](const Rows& micro) {
+      Tensor target;
+      {
+        const Evaluation off;
+        target = teacher.out(tanh(teacher.in(micro.x))).value();
+      }
+      const Var h = net.in(Var(micro.x, Deposit(gradient.out(), Write::set)));
+      return mean_squared_error(net.out(tanh(h + scale(h.detach(), h.value().to_vector()[0]))),
+                                target);
+    });
+    CHECK(worst(report) <= (where.dtype == DType::f64 ? 1e-13 : 1e-5));
+    CHECK(norm(gradient.to_vector()) > 0);
+  }
+}
+
 }  // namespace accrue::test

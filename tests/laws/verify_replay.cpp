@@ -77,29 +77,6 @@ TEST_CASE("what a filter dropped or weighed is reported and replayed alike") {
   CHECK(std::abs(dropped.loss / dropped.exact_loss - 1) <= 1e-14);
 }
 
-TEST_CASE(
-    "numbers taken out of Vars are constants; leaves of the caller's and frozen parts serve") {
-  for (Where where : {exact(), f32}) {
-    const Rows rows = random_rows(6, 6, 3, where, 4);
-    Net net(where), teacher(where);
-    freeze(parameters(net).matching("in.bias"));
-    Tensor gradient = empty_like(rows.x);
-    const Cycle cycle(parameters(net).except(parameters(net).matching("in.bias")));
-    const Verification report = verify_cycle(cycle, rows, {.samples = 6}, [&](const Rows& micro) {
-      Tensor target;
-      {
-        const Evaluation off;
-        target = teacher.out(tanh(teacher.in(micro.x))).value();
-      }
-      const Var h = net.in(Var(micro.x, Deposit(gradient.out(), Write::set)));
-      return mean_squared_error(net.out(tanh(h + scale(h.detach(), h.value().to_vector()[0]))),
-                                target);
-    });
-    CHECK(worst(report) <= (where.dtype == DType::f64 ? 1e-13 : 1e-5));
-    CHECK(norm(gradient.to_vector()) > 0);
-  }
-}
-
 TEST_CASE("progress only grows, in [0, 1], and ends at 1") {
   const Stage stage(f32);
   for (bool rules : {false, true}) {

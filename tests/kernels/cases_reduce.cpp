@@ -72,7 +72,8 @@ Cases dot_cases() {
              launch(Device::reference(), kernel::Fill{tensors[2].slice(3, 1).out(), special});
            for (const Tensor& tensor : tensors) ins.push_back(tensor.in());
            for (const Tensor& tensor : others) second.push_back(tensor.in());
-           Tensor y = stage.out({1}, f64, Write::set, {elements});
+           // Terms of two signs may cancel: Σ|terms| < elements, where all are below 1.
+           Tensor y = stage.out({1}, f64, Write::set, {elements, other ? elements : 0});
            stage.launch(kernel::Dot{ins, other ? second : ins, y.out()});
          }});
   };

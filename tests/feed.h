@@ -71,4 +71,39 @@ std::vector<Tensor> micro_gradients(int64_t k, int64_t weights, const F& number)
   return all;
 }
 
+/// In ±[1/4, 1), other numbers for each micro-batch and weight.
+inline double noise(int64_t k, int64_t weight) {
+  const uint64_t bits = hash_of(static_cast<uint64_t>(weight), "noise", static_cast<uint64_t>(k));
+  const double size = 0.25 + 0.75 * uniform01(static_cast<uint32_t>(bits));
+  return bits >> 63 ? size : -size;
+}
+
+/// Σg and Σ|g| of each weight.
+struct Exact {
+  std::vector<long double> sum, absolute;
+};
+
+/// In long double: 64 bits, so that its own error of K·2⁻⁶⁴ is far below every bound here.
+inline Exact exact_sums(const std::vector<Tensor>& gradients) {
+  Exact result;
+  result.sum = result.absolute = std::vector<long double>(gradients[0].elements());
+  for (const Tensor& one : gradients) {
+    const Numbers numbers = one.to_vector();
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      result.sum[i] += numbers[i];
+      result.absolute[i] += std::abs(numbers[i]);
+    }
+  }
+  return result;
+}
+
+/// A model of one parameter: loss Σ x·w, so that a micro-gradient is x summed over its rows.
+struct Dot {
+  Parameter weight{Shape{64, 1}, zeros()};
+  void visit(Visitor& part) { part("weight", weight); }
+  Loss loss(const Rows& rows, double factor = 1) const {
+    return Loss(scale(sum(matmul(rows.x, weight)), factor), rows.x.shape()[0]);
+  }
+};
+
 }  // namespace accrue::test

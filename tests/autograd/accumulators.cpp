@@ -17,13 +17,6 @@ struct Series {
   double (*number)(int64_t k, int64_t weight);
 };
 
-// In ±[1/4, 1), other numbers for each micro-batch and weight.
-double noise(int64_t k, int64_t weight) {
-  const uint64_t bits = hash_of(static_cast<uint64_t>(weight), "noise", static_cast<uint64_t>(k));
-  const double size = 0.25 + 0.75 * uniform01(static_cast<uint32_t>(bits));
-  return bits >> 63 ? size : -size;
-}
-
 const Series series[]{
     {"random", noise},
     {"of one sign", [](int64_t k, int64_t w) { return std::abs(noise(k, w)); }},
@@ -37,24 +30,6 @@ const Series series[]{
                                        : k == 1 ? -0x1p12
                                                 : noise(k, w) / 64; }},
 };
-
-struct Exact {
-  std::vector<long double> sum, absolute;
-};
-
-// In long double: 64 bits, so that its own error of K·2⁻⁶⁴ is far below every bound here.
-Exact exact_sums(const std::vector<Tensor>& gradients) {
-  Exact result;
-  result.sum = result.absolute = std::vector<long double>(gradients[0].elements());
-  for (const Tensor& one : gradients) {
-    const Numbers numbers = one.to_vector();
-    for (size_t i = 0; i < numbers.size(); ++i) {
-      result.sum[i] += numbers[i];
-      result.absolute[i] += std::abs(numbers[i]);
-    }
-  }
-  return result;
-}
 
 // The largest error of any weight, relative to Σ|g| of that weight; of the tensor's largest Σ|g|
 // for fixed point, whose unit is one for the whole tensor.
@@ -83,15 +58,6 @@ struct Boastful final : Accumulator {
   bool fused() const override { return true; }
   double error_bound(int64_t k) const override { return static_cast<double>(k - 1) * 0x1p-24; }
   std::vector<State> state(DType, const Shape&) const override { return {{"sum", DType::bf16}}; }
-};
-
-// A model of one parameter: loss Σ x·w, so that a micro-gradient is x summed over its rows.
-struct Dot {
-  Parameter weight{Shape{64, 1}, zeros()};
-  void visit(Visitor& part) { part("weight", weight); }
-  Loss loss(const Rows& rows, double factor = 1) const {
-    return Loss(scale(sum(matmul(rows.x, weight)), factor), rows.x.shape()[0]);
-  }
 };
 
 int64_t gradient_bytes() {
@@ -249,76 +215,6 @@ TEST_CASE("stochastic rounding is keyed by parameter, cycle, micro-batch and ele
   CHECK(run("weight", 5, 1) != same);
   CHECK(run("other", 5, 0) != same);
   CHECK(std::ranges::count(same, same[0]) < 64);  // by element
-}
-
-// ---- fixed point
-
-TEST_CASE("fixed point: 100 orders of the micro-batches give the same bits, where f32 does not") {
-  std::vector<Tensor> gradients = micro_gradients(48, 32, series[4].number);
-  Feed fixed(accumulators::fixed_point(), 32), plain(accumulators::f32(), 32);
-  fixed.cycle(gradients);  // learns its range, which the order cannot change either
-  const Numbers expected = fixed.cycle(gradients), in_f32 = plain.cycle(gradients);
-  std::mt19937_64 bits(1);
-  bool differs = false;
-  for (int i = 0; i < 100; ++i) {
-    std::ranges::shuffle(gradients, bits);
-    CHECK(fixed.cycle(gradients) == expected);
-    differs = differs || plain.cycle(gradients) != in_f32;
-  }
-  CHECK(differs);
-}
-
-TEST_CASE("fixed point in its first cycle: an absolute unit of 2⁻⁴⁶, whatever comes first") {
-  const std::vector<Tensor> gradients =
-      micro_gradients(7, 16, [](int64_t k, int64_t w) { return 1e-6 * noise(k, w); });
-  const Exact exact = exact_sums(gradients);
-  Feed feed(accumulators::fixed_point(), 16);
-  const Numbers first = feed.cycle(gradients);
-  for (size_t i = 0; i < 16; ++i)
-    CHECK(std::abs(first[i] - static_cast<double>(exact.sum[i])) <=
-          7 * 0x1p-47 + u_f32 * static_cast<double>(exact.absolute[i]));
-}
-
-TEST_CASE("fixed point that overflows runs the cycle again, once, and has learned from it") {
-  Dot model;
-  initialize(model, {single.device, single.dtype}, Seed{1});
-  const Rows batch = random_rows(6, 64, 1, single, 1);
-  int64_t micro_batches = 0;
-  Cycle fixed(parameters(model), {.accumulate = {{"*", accumulators::fixed_point()}},
-                                  .at_edge = [&](MicroStep) { ++micro_batches; }});
-  Cycle wide(parameters(model), {.accumulate = {{"*", accumulators::f64()}}});
-  // Gradients of up to 3·10⁶: more than 2¹⁶.
-  const auto loss = [&](const Rows& rows) { return model.loss(rows, 1e6); };
-  const Many expected = sums_of(wide.run(batch, {.samples = 2}, loss));
-  for (int64_t runs : {6, 9}) {
-    const ClosedCycle closed = fixed.run(batch, {.samples = 2}, loss);
-    CHECK(micro_batches == runs);  // only the first cycle's were run twice
-    CHECK(closed.count() == 6);
-    CHECK(relative_error(sums_of(closed), expected) <= 2 * u_f32);
-    CHECK(closed.records().size() == 3);
-  }
-}
-
-TEST_CASE("fixed point that overflows by hand: close() says so, the next attempt succeeds") {
-  Dot model;
-  initialize(model, {single.device, single.dtype}, Seed{1});
-  const Rows batch = random_rows(6, 64, 1, single, 1);
-  Cycle cycle(parameters(model), {.accumulate = {{"*", accumulators::fixed_point()}}});
-  Sgd optimizer(parameters(model));
-  const auto attempt = [&] {
-    for (const Rows& micro : cycle.split(batch, {.samples = 2})) {
-      MicroScope scope = cycle.begin(micro);
-      scope.backward(model.loss(micro, 1e6));
-    }
-    return cycle.close();
-  };
-  const std::string message = message_of<Failure>([&] { (void)attempt(); });
-  CHECK_MESSAGE((contains(message, "overflow") && contains(message, "once more")), message);
-  CHECK(cycle.micro_batches() == MicroStep{0});
-  CHECK(cycle.index() == CycleIndex{0});
-  CHECK(weight_bits(parameters(model)) == bits_of(tensor_of({64, 1}, Numbers(64, 0), single)));
-  CHECK(!optimizer.step(attempt()).skipped);
-  CHECK(cycle.step() == Step{1});
 }
 
 // ---- what every accumulator shares

@@ -1,0 +1,82 @@
+// Fixed point: any order gives the same bits; a sum that overflows makes the cycle run again.
+#include <algorithm>
+
+#include "feed.h"
+
+namespace accrue::test {
+namespace {
+
+const Where single{Device::cpu(), DType::f32};
+
+}  // namespace
+
+TEST_CASE("fixed point: 100 orders of the micro-batches give the same bits, where f32 does not") {
+  std::vector<Tensor> gradients = micro_gradients(
+      48, 32, [](int64_t k, int64_t w) { return noise(k, w) * (k % 3 == 0 ? 0x1p14 : 0x1p-14); });
+  Feed fixed(accumulators::fixed_point(), 32), plain(accumulators::f32(), 32);
+  fixed.cycle(gradients);  // learns its range, which the order cannot change either
+  const Numbers expected = fixed.cycle(gradients), in_f32 = plain.cycle(gradients);
+  std::mt19937_64 bits(1);
+  bool differs = false;
+  for (int i = 0; i < 100; ++i) {
+    std::ranges::shuffle(gradients, bits);
+    CHECK(fixed.cycle(gradients) == expected);
+    differs = differs || plain.cycle(gradients) != in_f32;
+  }
+  CHECK(differs);
+}
+
+TEST_CASE("fixed point in its first cycle: an absolute unit of 2⁻⁴⁶, whatever comes first") {
+  const std::vector<Tensor> gradients =
+      micro_gradients(7, 16, [](int64_t k, int64_t w) { return 1e-6 * noise(k, w); });
+  const Exact exact = exact_sums(gradients);
+  Feed feed(accumulators::fixed_point(), 16);
+  const Numbers first = feed.cycle(gradients);
+  for (size_t i = 0; i < 16; ++i)
+    CHECK(std::abs(first[i] - static_cast<double>(exact.sum[i])) <=
+          7 * 0x1p-47 + u_f32 * static_cast<double>(exact.absolute[i]));
+}
+
+TEST_CASE("fixed point that overflows runs the cycle again, once, and has learned from it") {
+  Dot model;
+  initialize(model, {single.device, single.dtype}, Seed{1});
+  const Rows batch = random_rows(6, 64, 1, single, 1);
+  int64_t micro_batches = 0;
+  Cycle fixed(parameters(model), {.accumulate = {{"*", accumulators::fixed_point()}},
+                                  .at_edge = [&](MicroStep) { ++micro_batches; }});
+  Cycle wide(parameters(model), {.accumulate = {{"*", accumulators::f64()}}});
+  // Gradients of up to 3·10⁶: more than 2¹⁶.
+  const auto loss = [&](const Rows& rows) { return model.loss(rows, 1e6); };
+  const Many expected = sums_of(wide.run(batch, {.samples = 2}, loss));
+  for (int64_t runs : {6, 9}) {
+    const ClosedCycle closed = fixed.run(batch, {.samples = 2}, loss);
+    CHECK(micro_batches == runs);  // only the first cycle's were run twice
+    CHECK(closed.count() == 6);
+    CHECK(relative_error(sums_of(closed), expected) <= 2 * u_f32);
+    CHECK(closed.records().size() == 3);
+  }
+}
+
+TEST_CASE("fixed point that overflows by hand: close() says so, the next attempt succeeds") {
+  Dot model;
+  initialize(model, {single.device, single.dtype}, Seed{1});
+  const Rows batch = random_rows(6, 64, 1, single, 1);
+  Cycle cycle(parameters(model), {.accumulate = {{"*", accumulators::fixed_point()}}});
+  Sgd optimizer(parameters(model));
+  const auto attempt = [&] {
+    for (const Rows& micro : cycle.split(batch, {.samples = 2})) {
+      MicroScope scope = cycle.begin(micro);
+      scope.backward(model.loss(micro, 1e6));
+    }
+    return cycle.close();
+  };
+  const std::string message = message_of<Failure>([&] { (void)attempt(); });
+  CHECK_MESSAGE((contains(message, "overflow") && contains(message, "once more")), message);
+  CHECK(cycle.micro_batches() == MicroStep{0});
+  CHECK(cycle.index() == CycleIndex{0});
+  CHECK(weight_bits(parameters(model)) == bits_of(tensor_of({64, 1}, Numbers(64, 0), single)));
+  CHECK(!optimizer.step(attempt()).skipped);
+  CHECK(cycle.step() == Step{1});
+}
+
+}  // namespace accrue::test

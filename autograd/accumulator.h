@@ -59,7 +59,7 @@ struct Accumulator {
 
   /// What lies in the buffer; "sum" is what the optimizer reads. `wide` is the dtype of the
   /// parameter's master. A name that ends in `?` gets its memory when it is first asked for, and
-  /// gives it back when the cycle ends, but for "sum", whose address stays.
+  /// gives it back when the cycle ends; the address of a "sum?" holds for one cycle only.
   virtual std::vector<State> state(DType wide, const Shape&) const { return {{"sum", wide}}; }
   /// Integers that it keeps, from cycle to cycle; zero at first.
   virtual std::vector<std::string> numbers() const { return {}; }

@@ -20,7 +20,7 @@ void GradBuffer::declare() {
     const bool when_asked = one.name.ends_with('?');
     if (when_asked) one.name.pop_back();
     if (!when_asked) state(one.name);
-    temporary_.push_back(when_asked && one.name != "sum");
+    temporary_.push_back(when_asked);
   }
 }
 

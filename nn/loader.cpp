@@ -74,6 +74,11 @@ TokenLoader::TokenLoader(Tokens tokens, const LoaderOptions& options)
   samples_ = std::max<int64_t>((size - context) / context, 1);
 }
 
+void TokenLoader::set_batch(int64_t samples) {
+  require(samples > 0, "[loader] expected a batch of at least one sample, got ", samples);
+  options_.batch = samples;
+}
+
 void TokenLoader::shuffle(int64_t epoch) {
   if (shuffled_ == epoch) return;
   const auto seed = static_cast<uint64_t>(options_.seed.value);

@@ -53,6 +53,9 @@ class TokenLoader {
   int64_t samples_per_epoch() const { return samples_; }
   int64_t tokens_per_epoch() const { return samples_ * options_.context; }
   int64_t epoch() const { return epoch_; }
+  /// Batches from here on have this many samples; which ones and in what order stays. Not part of
+  /// the state. Throws BadArgument unless there is at least one.
+  void set_batch(int64_t samples);
   /// Samples of this epoch that have been handed out.
   int64_t position() const { return position_; }
 

@@ -1,10 +1,30 @@
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "accrue/core/kernels.h"
 #include "accrue/optim/optimizers.h"
 
 namespace accrue {
+
+namespace {
+
+// How much of a moment a step of this count keeps.
+double beta_of(double beta, double half_life, double count) {
+  return half_life == 0 ? beta : std::exp2(-count / half_life);
+}
+
+// And how much of the moment's beginning at zero is gone after it.
+struct Decay {
+  double beta, correction;
+};
+Decay decay_of(double beta, double half_life, double count, double counted, double t) {
+  return {beta_of(beta, half_life, count),
+          half_life == 0 ? 1 - std::pow(beta, t)
+                         : -std::expm1(-std::numbers::ln2 * counted / half_life)};
+}
+
+}  // namespace
 
 Adam::Adam(Parameters parameters, AdamConfig config)
     : Adam(std::move(parameters), std::move(config), false) {}
@@ -14,10 +34,15 @@ Adam::Adam(Parameters parameters, AdamConfig config, bool decoupled)
                 config.clip, {"mean", "variance"}),
       beta1_(config.beta1),
       beta2_(config.beta2),
+      half_life1_(config.beta1_half_life),
+      half_life2_(config.beta2_half_life),
       epsilon_(config.epsilon),
       decoupled_(decoupled) {
   require(beta1_ >= 0 && beta1_ < 1 && beta2_ >= 0 && beta2_ < 1,
           "[adam] expected beta1 and beta2 in [0, 1), got ", beta1_, " and ", beta2_);
+  require(half_life1_ >= 0 && half_life2_ >= 0,
+          "[adam] expected half-lives above 0 (0: beta per step), got ", half_life1_, " and ",
+          half_life2_);
   require(epsilon_ >= 0, "[adam] expected epsilon of at least 0, got ", epsilon_);
 }
 
@@ -33,17 +58,19 @@ void Adam::update(const Update& u, const Group& group, std::span<const size_t> m
                     state(p, 1).out(), copy_of(p)});
   }
   const auto t = static_cast<double>(u.step.value + 1);
+  const Decay first = decay_of(beta1_, half_life1_, u.count, u.counted, t),
+              second = decay_of(beta2_, half_life2_, u.count, u.counted, t);
   kernel::Adam all{whole,
                    u.scale,
                    u.lr,
-                   beta1_,
-                   1 - beta1_,
-                   beta2_,
-                   1 - beta2_,
+                   first.beta,
+                   1 - first.beta,
+                   second.beta,
+                   1 - second.beta,
                    epsilon_,
                    *group.weight_decay,
-                   1 - std::pow(beta1_, t),
-                   1 - std::pow(beta2_, t),
+                   first.correction,
+                   second.correction,
                    decoupled_};
   const Device device = parameter(members[0]).master.device();
   if (!whole.empty()) launch(device, all);
@@ -72,14 +99,16 @@ void Adam::fold(const ParameterState& one, In sum, double divisor, double share,
           "; fold each parameter into the optimizer that steps it");
   const size_t p = found - list.begin();
   folded_[p] = cycle.value;
+  const double beta1 = beta_of(beta1_, half_life1_, divisor),
+               beta2 = beta_of(beta2_, half_life2_, divisor);
   const kernel::AdamItem item{sum, {}, state(p, 0).out(), state(p, 1).out(), {}};
   launch(one.master.device(), kernel::Adam{{&item, 1},
                                            1 / divisor,
                                            0,
-                                           first ? beta1_ : 1,
-                                           1 - beta1_,
-                                           first ? beta2_ : 1,
-                                           (1 - beta2_) * share,
+                                           first ? beta1 : 1,
+                                           1 - beta1,
+                                           first ? beta2 : 1,
+                                           (1 - beta2) * share,
                                            epsilon_,
                                            0,
                                            1,

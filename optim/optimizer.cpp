@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "accrue/core/kernels.h"
+#include "accrue/optim/visit_number.h"
 
 namespace accrue {
 
@@ -40,6 +41,7 @@ Optimizer::Optimizer(Parameters parameters, std::vector<Group> groups, double we
 }
 
 void Optimizer::visit(Visitor& part) {
+  visit_number(part, "counted", counted_);
   for (size_t which = 0; which < states_.size(); ++which)
     for (size_t i = 0; i < parameters_.size(); ++i)
       part(state_names_[which] + '.' + parameter(i).name, states_[which][i]);
@@ -60,7 +62,8 @@ double Optimizer::rate(Step step) const {
 void Optimizer::update_one(size_t i, In sum, Step step, CycleIndex cycle, double divisor) {
   std::vector<std::optional<In>> sums(parameters_.size());
   sums[i] = sum;
-  run({step, cycle, 1 / divisor, rate(step)}, sums);
+  // No loss scale here, so the divisor is the count; step() will add it to counted_.
+  run({step, cycle, 1 / divisor, rate(step), divisor, counted_ + divisor}, sums);
 }
 
 Out Optimizer::copy_of(size_t i) const {
@@ -78,8 +81,9 @@ void Optimizer::run(const Update& all, std::span<const std::optional<In>> sums) 
       of_members.push_back(*sums[i]);
     }
     if (members.empty()) continue;
-    update({all.step, all.cycle, all.scale, all.lr * groups_[g].lr_factor}, groups_[g], members,
-           of_members);
+    Update one = all;
+    one.lr *= groups_[g].lr_factor;
+    update(one, groups_[g], members, of_members);
     for (size_t i : members)
       parameter(i).changed(/*copy_fresh=*/static_cast<bool>(parameter(i).copy));
   }
@@ -150,9 +154,9 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
 
   const Gathered gathered = gather(closed);
   check_partition(gathered, optimizers);
-  const double divisor = closed.divisor(), norm = gathered.norm / divisor;
-  StepReport report{closed.step(), false, closed.mean_loss(), norm,
-                    optimizers[0]->lr_(closed.step())};
+  const double count = closed.count(), divisor = closed.divisor(), norm = gathered.norm / divisor;
+  StepReport report{
+      closed.step(), false, closed.mean_loss(), norm, optimizers[0]->lr_(closed.step()), count};
   const bool finite = std::isfinite(norm) && std::isfinite(report.mean_loss);
   if (divisor == 0 || (!finite && closed.skips_non_finite())) {
     report.skipped = true;
@@ -170,7 +174,9 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
       const auto found = gathered.sum_of.find(one.get());
       sums.push_back(found == gathered.sum_of.end() ? std::optional(In()) : found->second);
     }
-    optimizer->run({closed.step(), closed.index(), scale, rates[i]}, sums);
+    optimizer->run(
+        {closed.step(), closed.index(), scale, rates[i], count, optimizer->counted_ + count}, sums);
+    optimizer->counted_ += count;
   }
   ++report.step.value;
   std::move(closed).finish(true);

@@ -18,6 +18,7 @@ struct StepReport {
   double gradient_norm;  // of the mean gradient, over all parameters, before the clip; NaN where
                          // the sums were consumed before step()
   double learning_rate;  // of the first optimizer
+  double count;          // what the sums were divided by: Σ count of the cycle
 };
 
 /// Settings of the parameters whose names match; the first match wins.
@@ -48,6 +49,8 @@ class Optimizer {
     CycleIndex cycle;
     double scale;
     double lr;
+    double count;    // of this step: tokens, or samples
+    double counted;  // of all this optimizer's steps, this one included
   };
   Optimizer(Parameters parameters, std::vector<Group> groups, double weight_decay, Schedule lr,
             double clip, std::vector<std::string> state_names);
@@ -76,6 +79,7 @@ class Optimizer {
   double clip_;
   std::vector<std::string> state_names_;
   std::vector<std::vector<Tensor>> states_;  // [state][parameter], zero at first
+  double counted_ = 0;                       // Σ count of its steps
 };
 
 /// One step of several optimizers: finiteness, global norm and clip are decided once, over all

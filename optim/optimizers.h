@@ -26,10 +26,14 @@ struct AdamConfig {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
   double clip = 0;
   std::vector<Group> groups = {};
+  // A moment's half-life in what the losses count (tokens, samples), in place of its β; 0: β per
+  // step, however large the step. See half_life() in batch_rules.h.
+  double beta1_half_life = 0, beta2_half_life = 0;
 };
 /// m = β₁m + (1−β₁)g; v = β₂v + (1−β₂)g²; w −= lr·m̂/(√v̂ + ε), with m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ).
 /// Adam: g = ḡ + weight_decay·w (arXiv 1412.6980). t counts the cycle's steps, also for parameters
-/// that were frozen before.
+/// that were frozen before. With a half-life h, a step of n counts has β = 2^(−n/h), and βᵗ becomes
+/// 2^(−N/h) with N the counts of all steps so far (arXiv 2507.07101).
 struct Adam : Optimizer {
   explicit Adam(Parameters parameters, AdamConfig config = {});
 
@@ -47,7 +51,7 @@ struct Adam : Optimizer {
  private:
   void update(const Update&, const Group&, std::span<const size_t>, std::span<const In>) override;
   void visit_more(Visitor& part) override;
-  double beta1_, beta2_, epsilon_;
+  double beta1_, beta2_, half_life1_, half_life2_, epsilon_;
   bool decoupled_;
   std::vector<int64_t> folded_;  // the cycle that each parameter's moments hold; empty: never
 };

@@ -151,6 +151,21 @@ TEST_CASE("batches are always full, and global indices count on across epochs") 
   CHECK(small.epoch() == 3);
 }
 
+TEST_CASE("batches of changing size hand out the same samples in the same order") {
+  TokenLoader fixed = loader_of(64, 4, 1), changing = loader_of(64, 4, 5);
+  for (int64_t size : {3, 7, 1, 20, 5}) {
+    changing.set_batch(size);
+    const TokenBatch batch = changing.next();
+    REQUIRE(batch.samples().size() == static_cast<size_t>(size));
+    for (int64_t i = 0; i < size; ++i) {
+      const TokenBatch one = fixed.next();
+      CHECK(batch.indices[i] == one.indices[0]);
+      CHECK(ids_of(batch.tokens.slice(i, 1)) == ids_of(one.tokens));
+    }
+  }
+  CHECK_THROWS_AS(changing.set_batch(0), BadArgument);
+}
+
 TEST_CASE("one loop over the loader has the batches that begin in one epoch") {
   TokenLoader loader = loader_of(44, 4, 4);  // 10 samples
   const auto loop = [&] {

@@ -41,7 +41,11 @@ std::string shown(const std::string& value) { return value.empty() ? "unset" : v
 
 Identity::Identity(std::map<std::string, std::string> flags, const std::string& data)
     : flags_(std::move(flags)) {
-  std::erase_if(flags_, [](const auto& flag) { return free_flags.contains(flag.first); });
+  // A batch that waits for a plateau depends on what is validated, and when.
+  const bool by_plateau = flags_["--batch-by"] == "plateau";
+  std::erase_if(flags_, [&](const auto& flag) {
+    return free_flags.contains(flag.first) && !(by_plateau && flag.first.starts_with("--eval-"));
+  });
   flags_["--data"] = data;
 }
 

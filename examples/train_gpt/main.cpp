@@ -5,6 +5,7 @@
 #include <csignal>
 
 #include "../program.h"
+#include "find_lr.h"
 #include "progress.h"
 #include "stopping.h"
 #include "training.h"
@@ -48,8 +49,14 @@ void dry_run(const Options& options, const Data& data) {
                           .c_str());
 }
 
+void add(Json& to, const Validation& validation) {
+  to["val_loss"] = validation.loss;
+  if (validation.averaged) to["ema_val_loss"] = *validation.averaged;
+}
+
 struct Outcome {
-  Json train_loss, val_loss;  // null until there is one
+  Json train_loss;  // null until there is one
+  std::optional<Validation> validation;
   std::vector<double> tokens_per_second;
 };
 
@@ -65,11 +72,13 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     const bool last = step == o.steps;
     outcome.train_loss = line["loss"];
     if (last || step % o.eval_interval == 0) {
-      outcome.val_loss = line["val_loss"] = training.validate();
+      const Validation& validation = outcome.validation.emplace(training.validate());
+      add(line, validation);
       progress.clear();
-      std::printf("step %lld: training loss %.4f, validation loss %.4f\n",
-                  static_cast<long long>(step), line["loss"].get<double>(),
-                  outcome.val_loss.get<double>());
+      std::printf("step %lld: training loss %.4f, validation loss %.4f",
+                  static_cast<long long>(step), line["loss"].get<double>(), validation.loss);
+      if (validation.averaged) std::printf(", of averaged weights %.4f", *validation.averaged);
+      std::printf("\n");
       std::fflush(stdout);
     }
     troubles.watch([&] { log.write(line); });
@@ -80,21 +89,24 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     complete(Json::parse(training.unlogged));  // stopped in validation
   for (int64_t step = first + 1; step <= o.steps; ++step) {
     const double began = seconds_now();
+    const int64_t batch = training.batch();
     const int64_t samples = training.samples;  // a cycle under way has done some of the batch's
     const StepReport report = training.step();
     const double rate = static_cast<double>((training.samples - samples) * o.model.context) /
                         (seconds_now() - began);
     outcome.tokens_per_second.push_back(rate);
     progress.show(step, report.mean_loss, rate);
-    const Json line{{"step", step},
-                    {"loss", report.mean_loss},
-                    {"gradient_norm", report.gradient_norm},
-                    {"lr", report.learning_rate},
-                    {"tokens_per_second", rate}};
+    Json line{{"step", step},
+              {"loss", report.mean_loss},
+              {"gradient_norm", report.gradient_norm},
+              {"lr", report.learning_rate},
+              {"batch", batch},
+              {"tokens_per_second", rate}};
+    if (const auto scale = training.noise_scale()) line["noise_scale"] = *scale;
     training.unlogged = line.dump();
     complete(line);
   }
-  if (outcome.val_loss.is_null()) outcome.val_loss = training.validate();  // nothing was left to do
+  if (!outcome.validation) outcome.validation = training.validate();  // nothing was left to do
   return outcome;
 }
 
@@ -136,6 +148,7 @@ int run(const Options& options) {
   omp_set_num_threads(static_cast<int>(options.threads));
   const Data data = read_data(options);
   if (options.dry_run) return dry_run(options, data), 0;
+  if (options.schedules.find_lr) return find_lr(options, data), 0;
   Training training(options, data);
   Troubles troubles;
   begin(training, troubles);
@@ -155,18 +168,18 @@ int run(const Options& options) {
   }
   saver.wait();
   if (options.sample > 0) std::printf("\n%s\n\n", training.sample_text().c_str());
-  std::printf("%s\n", Json{{"val_loss", outcome.val_loss},
-                           {"best_val_loss", training.best.item()},
-                           {"train_loss", outcome.train_loss},
-                           {"steps", training.cycle.step().value},
-                           {"tokens_per_second", median(outcome.tokens_per_second)},
-                           {"seconds", seconds_now() - began},
-                           {"parameters", parameters(training.model).elements()},
-                           {"peak_bytes", bytes_by_tag(host_allocator().use())},
-                           {"peak_bytes_total", host_allocator().use().peak_total},
-                           {"weights_sha256", training.weights_sha256()}}
-                          .dump()
-                          .c_str());
+  Json result;
+  add(result, *outcome.validation);
+  result.update({{"best_val_loss", training.best.item()},
+                 {"train_loss", outcome.train_loss},
+                 {"steps", training.cycle.step().value},
+                 {"tokens_per_second", median(outcome.tokens_per_second)},
+                 {"seconds", seconds_now() - began},
+                 {"parameters", parameters(training.model).elements()},
+                 {"peak_bytes", bytes_by_tag(host_allocator().use())},
+                 {"peak_bytes_total", host_allocator().use().peak_total},
+                 {"weights_sha256", training.weights_sha256()}});
+  std::printf("%s\n", result.dump().c_str());
   return troubles.report();
 }
 

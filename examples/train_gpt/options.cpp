@@ -195,13 +195,16 @@ std::optional<Options> read_options(int argc, char** argv) {
   add_model_flags(app, options, words);
   add_training_flags(app, options, words);
   add_accumulation_flags(app, options.accumulation);
+  add_schedule_flags(app, options.schedules);
   refuse_beyond_64_bits(app);
   if (!parse(app, argc, argv)) return std::nullopt;
+  apply_schedule_flags(app, options);
   apply(options, words);
   apply_interval(options, words.checkpoint_interval);
   options.flags = values_of(app);
   options.flags["--threads"] = text(options.threads);  // its default is the machine's
   check(options);
+  check_schedules(options);
   // The library's own checks, whose messages name what is wrong.
   as_usage("", [&] { options.model.check(); });
   return options;

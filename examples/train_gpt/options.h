@@ -6,6 +6,7 @@
 
 #include "accrue/accrue.h"
 #include "accumulation.h"
+#include "schedule_options.h"
 
 namespace accrue::examples {
 
@@ -22,6 +23,7 @@ struct Options {
   double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.99, clip = 1;
   Seed seed{1};
   Accumulation accumulation;
+  ScheduleOptions schedules;
 
   int64_t eval_interval = 250, eval_batches = 0;
   int64_t threads = 1;

@@ -20,12 +20,14 @@ Gpt make_model(const Options& options, int64_t vocabulary) {
   return model;
 }
 
-AdamWConfig adamw(const Options& o, double weight_decay) {
-  return {.lr = cosine(o.lr, Step{o.warmup}, Step{o.steps}, o.min_lr),
+AdamWConfig adamw(const Options& o, const std::shared_ptr<BatchSchedule>& batches,
+                  double weight_decay) {
+  return {.lr = make_rate(o, batches),
           .beta1 = o.beta1,
           .beta2 = o.beta2,
           .weight_decay = weight_decay,
-          .clip = o.clip};
+          .clip = o.clip,
+          .beta2_half_life = o.schedules.beta2_half_life};
 }
 
 }  // namespace
@@ -47,8 +49,9 @@ Training::Training(const Options& o, const Data& d)
     : options(o),
       data(d),
       model(make_model(o, d.tokenizer.vocabulary())),
-      matrices(decayed(parameters(model)), adamw(o, o.weight_decay)),
-      vectors(parameters(model).except(decayed(parameters(model))), adamw(o, 0)),
+      batches(make_batches(o)),
+      matrices(decayed(parameters(model)), adamw(o, batches, o.weight_decay)),
+      vectors(parameters(model).except(decayed(parameters(model))), adamw(o, batches, 0)),
       scale(loss_scale_for(o.accumulation, o.dtype)),
       cycle(parameters(model), choices()),
       loader(d.train, {.context = o.model.context,
@@ -59,6 +62,7 @@ Training::Training(const Options& o, const Data& d)
       tokenizer(d.tokenizer.save()),
       identity(o.flags, d.digest),
       checkpoint(o.checkpoint) {
+  if (o.schedules.ema > 0) ema.emplace(parameters(model), EmaConfig{.decay = o.schedules.ema});
   checkpoint.part("run", identity)
       .part("model", model)
       .part("matrices", matrices)
@@ -66,12 +70,16 @@ Training::Training(const Options& o, const Data& d)
       .part("cycle", cycle)
       .part("loader", loader)
       .part("best_val_loss", best)
+      .part("batch", *batches)
+      .part("noise_scale", noise)
+      .part("ema", ema)
       .part("tokenizer", tokenizer)
       .part("unlogged", unlogged);
 }
 
 CycleOptions Training::choices() {
   CycleOptions chosen = cycle_options(options.accumulation, scale, matrices, vectors);
+  chosen.noise_scale = options.schedules.by == "noise";
   chosen.at_edge = [this](MicroStep) {
     if (at_edge) at_edge();
   };
@@ -85,18 +93,43 @@ Loss Training::loss(const TokenBatch& batch) const {
   return cross_entropy(model(batch.tokens), batch.targets);
 }
 
-StepReport Training::step() {
+int64_t Training::batch() const {
+  return current_mode() == Mode::dry ? batches->largest() : (*batches)(cycle.step());
+}
+
+std::optional<double> Training::noise_scale() const {
+  const std::optional<double> tokens = noise.value();
+  if (!tokens) return std::nullopt;
+  return *tokens / static_cast<double>(options.model.context);
+}
+
+StepReport Training::try_step() {
   // The loader stays before the batch while its cycle is under way: so a checkpoint from within
   // leads to it again.
+  loader.set_batch(batch());
   const TokenBatch batch = loader.peek();
   const auto counted_loss = [this](const TokenBatch& micro) {
     samples += micro.tokens.shape()[0];
     return loss(micro);
   };
-  const StepReport report = accrue::step(
-      cycle.run(batch, {.samples = options.micro_batch}, counted_loss), matrices, vectors);
+  ClosedCycle closed = cycle.run(batch, {.samples = options.micro_batch}, counted_loss);
+  const std::optional<Prefix> prefix = closed.prefix();
+  const StepReport report = accrue::step(std::move(closed), matrices, vectors);
   loader.skip();
-  if (report.skipped && !(scale && scale->value() > 1))
+  if (ema) ema->update(report);
+  noise.update(prefix, report);
+  if (const auto known = noise_scale(); known && !report.skipped)
+    batches->noise_seen(report.step, *known);
+  return report;
+}
+
+bool Training::hopeless(const StepReport& report) const {
+  return report.skipped && !(scale && scale->value() > 1);
+}
+
+StepReport Training::step() {
+  const StepReport report = try_step();
+  if (hopeless(report))
     throw Failure(text("[train_gpt] expected a finite loss and gradient in step ",
                        report.step.value + 1, ", got ", report.mean_loss, " and ",
                        report.gradient_norm, "; nothing was changed; try a smaller --lr",
@@ -104,7 +137,7 @@ StepReport Training::step() {
   return report;
 }
 
-double Training::validate() {
+double Training::validation_loss() const {
   const int64_t context = options.model.context, all = windows(data.validation, context);
   // Which windows are read must not depend on how many are computed at a time.
   const int64_t size = options.effective_batch, batches = (all + size - 1) / size;
@@ -121,9 +154,19 @@ double Training::validate() {
       count += part.count().item();
     }
   }
-  const double mean = sum / count;
-  if (double* smallest = best.data<double>()) *smallest = std::min(*smallest, mean);
-  return mean;
+  return sum / count;
+}
+
+Validation Training::validate() {
+  Validation result{validation_loss(), {}};
+  if (ema) {
+    const EmaScope scope(*ema);
+    result.averaged = validation_loss();
+  }
+  // Both are done: whoever is stopped before validates again.
+  if (double* smallest = best.data<double>()) *smallest = std::min(*smallest, result.loss);
+  batches->validation_seen(result.loss);
+  return result;
 }
 
 void Training::resume() {

@@ -18,6 +18,11 @@ struct Data {
 /// Throws Failure or BadArgument if the file is missing, empty or too short for one sequence each.
 Data read_data(const Options& options);
 
+struct Validation {
+  double loss;
+  std::optional<double> averaged;  // of the averaged weights, with --ema
+};
+
 struct Training {
   Training(const Options& options, const Data& data);
   Training(Training&&) = delete;  // the checkpoint points into it
@@ -27,9 +32,17 @@ struct Training {
   /// were. What at_edge throws leaves the run at that edge: it can be saved, and step() goes on
   /// from there.
   StepReport step();
+  /// The same, but a step that is not finite is only reported as skipped.
+  StepReport try_step();
+  /// Skipped, and no loss scale may still shrink.
+  bool hopeless(const StepReport& report) const;
   /// Mean loss over the validation windows, or over `--eval-batches` of them, evenly spread. Throws
-  /// Stopped between two micro-batches.
-  double validate();
+  /// Stopped between two micro-batches; nothing has changed then.
+  Validation validate();
+  /// The noise scale in sequences, where it is measured and known.
+  std::optional<double> noise_scale() const;
+  /// Sequences of the next step; in a dry run the largest there may be.
+  int64_t batch() const;
   /// Goes on where the newest checkpoint stopped. Throws BadArgument if there is none or if it is
   /// of another run.
   void resume();
@@ -41,7 +54,10 @@ struct Training {
   const Options& options;
   const Data& data;
   Gpt model;
-  AdamW matrices, vectors;           // weight decay is for matrices only
+  std::shared_ptr<BatchSchedule> batches;
+  AdamW matrices, vectors;  // weight decay is for matrices only
+  std::optional<Ema> ema;
+  NoiseScale noise;                  // measured for --batch-by noise
   std::shared_ptr<LossScale> scale;  // none: gradients are not scaled
   Cycle cycle;
   TokenLoader loader;
@@ -57,6 +73,7 @@ struct Training {
  private:
   CycleOptions choices();
   Loss loss(const TokenBatch& batch) const;
+  double validation_loss() const;
 };
 
 }  // namespace accrue::examples

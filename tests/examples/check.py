@@ -6,51 +6,16 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
-import tempfile
 import unittest
 from pathlib import Path
 from xml.etree import ElementTree
 
-BIN = Path(sys.argv.pop(1)).resolve()
+from program_case import TINY, ProgramCase, run
+
 TAGS = {"parameters", "copies", "gradients", "optimizer", "activations", "workspace"}
-TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "8", "--micro-batch", "2",
-        "--effective-batch", "5"]
 
 
-def run(program, *flags):
-    return subprocess.run([BIN / program, *map(str, flags)], capture_output=True, text=True,
-                          timeout=300, check=False)
-
-
-class Programs(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.text = self.folder / "text"
-        self.text.write_text("To be, or not to be: that is the question.\n" * 60)
-
-    def result(self, program, *flags):
-        """The JSON object in the last line of a run that must succeed without a word on stderr."""
-        done = run(program, *flags)
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done.args)
-        return json.loads(done.stdout.splitlines()[-1])
-
-    def train(self, *flags):
-        return self.result("train_gpt", "--data", self.text, *TINY, *flags)
-
-    def refused(self, status, word, program, *flags):
-        """One line on stderr that has the word, the status, and nothing on stdout."""
-        done = run(program, *flags)
-        with self.subTest(flags=flags):
-            self.assertEqual(done.returncode, status, done.stderr)
-            self.assertEqual(done.stdout, "")
-            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-            self.assertIn(word, done.stderr)
-        return done
-
+class Programs(ProgramCase):
     def test_by_hand_prints_the_numbers_of_its_comment(self):
         done = run("by_hand")
         self.assertEqual(done.returncode, 0)

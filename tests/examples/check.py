@@ -221,7 +221,7 @@ class Programs(ProgramCase):
                       ["--beta2", 1], ["--clip", -1], ["--dropout", 1], ["--dropout", "nan"],
                       ["--threads", 0], ["--threads", -1], ["--eval-interval", 0],
                       ["--eval-batches", -1], ["--accumulate", "f8"], ["--accumulate", ""],
-                      ["--tokenizer", "words"], ["--device", "tpu"], ["--dtype", "f16"],
+                      ["--tokenizer", "words"], ["--device", "tpu"], ["--dtype", "f8"],
                       ["--recompute", "all"], ["--resume"], ["--checkpoint-interval", 5],
                       ["--checkpoint-interval", 0, "--checkpoint", self.folder / "c"],
                       ["--sample", -1], ["--verify", -1],

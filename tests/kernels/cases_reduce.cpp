@@ -78,11 +78,11 @@ Cases dot_cases() {
          }});
   };
   for (DType dtype : activation_types) {
+    for (DType other : activation_types) add(text(dtype, " with ", other), dtype, 1, 0, other);
     add(text(dtype, " six tensors"), dtype, 1, 0);
     if (dtype != f16) add(text(dtype, " squares beyond f32"), dtype, 1e30, 0);
     add(text(dtype, " one infinite"), dtype, 1, std::numeric_limits<double>::infinity());
     add(text(dtype, " one not a number"), dtype, 1, std::numeric_limits<double>::quiet_NaN());
-    for (DType other : activation_types) add(text(dtype, " with ", other), dtype, 1, 0, other);
   }
   return cases;
 }

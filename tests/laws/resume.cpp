@@ -213,7 +213,8 @@ TEST_CASE("forgetting a part of the state would show") {
     CHECK_THROWS_AS((void)first.run(), Stop);
     Checkpoint saved = first.save();
     REQUIRE(saved.tensors.contains(part));
-    for (size_t i = 0; i < saved.tensors[part].size(); i += 8) saved.tensors[part][i] ^= 0x55;
+    // In the exponents: a carry's last bits are far below what its sum can hold.
+    for (size_t i = 3; i < saved.tensors[part].size(); i += 4) saved.tensors[part][i] ^= 0x04;
     second.load(saved);
     bool shows = false;
     try {

@@ -58,9 +58,9 @@ SafetensorsImage image_of(const std::function<void(Visitor&)>& walk) {
   return SafetensorsImage(std::move(tensors), metadata);
 }
 
-/// What the other thread does.
-void write(const std::string& folder, Position position, std::span<std::byte> bytes,
-           const Paths& damaged) {
+/// What the other thread does. Returns the path.
+std::string write(const std::string& folder, Position position, std::span<std::byte> bytes,
+                  const Paths& damaged) {
   const std::string path = (fs::path(folder) / file_name(position)).string();
   try {
     make(folder);
@@ -74,12 +74,17 @@ void write(const std::string& folder, Position position, std::span<std::byte> by
   files[position] = path;  // a damaged file of this edge was just replaced
   Paths old = damaged;
   std::erase(old, path);
+  while (files.rbegin()->first > position) {  // the edges of a cycle that was then skipped
+    old.push_back(files.rbegin()->second);
+    files.erase(std::prev(files.end()));
+  }
   while (files.size() > files_kept) {
     old.push_back(files.begin()->second);
     files.erase(files.begin());
   }
   std::error_code error;
   for (const std::string& one : old) fs::remove(one, error);  // one that stays does no harm
+  return path;
 }
 
 }  // namespace
@@ -99,10 +104,11 @@ void Checkpoint::save(Step step, MicroStep micro) {
   settle();
   const Position position{step.value, micro.value};
   const auto files = whole_files(folder_, damaged_);
-  require_order(files.empty() || files.rbegin()->first <= position,
-                "[checkpoint] expected nothing later than ", file_name(position), " in '", folder_,
-                "', got ", files.empty() ? "" : file_name(files.rbegin()->first),
-                "; load() it first, or use another folder");
+  require_order(
+      files.empty() || files.rbegin()->first <= position || files.rbegin()->second == newest_,
+      "[checkpoint] expected nothing later than ", file_name(position), " in '", folder_, "', got ",
+      files.empty() ? "" : file_name(files.rbegin()->first),
+      "; load() it first, or use another folder");
   const SafetensorsImage image = image_of([this](Visitor& visitor) { visit(visitor); });
   const std::span<std::byte> bytes = memory_->fit(image.bytes());
   if (current_mode() != Mode::run) return;
@@ -119,7 +125,7 @@ void Checkpoint::wait() {
 void Checkpoint::settle() {
   if (!writing_.valid()) return;
   try {
-    writing_.get();
+    newest_ = writing_.get();
     damaged_.clear();
   } catch (const std::exception& error) {
     failure_ = error.what();
@@ -150,6 +156,7 @@ bool Checkpoint::load() {
       continue;
     }
     load_parts(*file, path, [this](Visitor& visitor) { visit(visitor); });
+    newest_ = path;
     return true;
   }
   std::string all;

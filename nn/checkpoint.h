@@ -49,7 +49,8 @@ class Checkpoint {
   /// a dry run only the memory is counted.
   /// Throws Failure with what went wrong in the write *before*, which this call replaces, once its
   /// own has begun; files that were there are then intact. Throws BadOrder if the folder holds a
-  /// later edge that was not loaded, OutOfMemory if there is no room for the copy.
+  /// later edge that this object neither saved nor loaded, OutOfMemory if there is no room for the
+  /// copy.
   void save(Step step, MicroStep micro = {});
   /// Waits until the last save() lies on the disk. Throws Failure if it does not.
   void wait();
@@ -74,9 +75,11 @@ class Checkpoint {
   std::vector<std::function<void(Visitor&)>> parts_;
   std::vector<std::string> warnings_;
   std::vector<std::string> damaged_;  // paths that load() passed over; the next write removes them
+  std::string newest_;                // path of the last file that was written or loaded
   std::string failure_;               // of the last write, until it is reported
   std::unique_ptr<checkpoint::Memory> memory_;
-  std::future<void> writing_;  // reads memory_, so it must be destroyed, which waits, before it
+  // Of the path. It reads memory_, so it must be destroyed, which waits, before it.
+  std::future<std::string> writing_;
 };
 
 }  // namespace accrue

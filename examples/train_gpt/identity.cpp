@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "accrue/core/error.h"
@@ -70,7 +71,8 @@ void Identity::compare(const std::string& stored) {
                                    : "";
     const auto found = flags_.find(flag);
     const std::string now = found == flags_.end() ? "" : found->second;
-    if (same(before, now)) continue;
+    if (same(before, now) || (flag == "--micro-batch" && flags_["--reproducible"] != "run"))
+      continue;
     const std::string difference =
         text(flag, ' ', shown(before), " in the checkpoint, ", shown(now), " now");
     if (const auto note = noted_flags.find(flag); note != noted_flags.end())

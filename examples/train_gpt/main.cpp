@@ -63,7 +63,8 @@ struct Outcome {
 // Steps, validations and checkpoints up to --steps. Throws Stopped where a signal ends it.
 Outcome train(Training& training, Saver& saver, Troubles& troubles) {
   const Options& o = training.options;
-  const int64_t first = training.cycle.step().value;
+  // A cycle whose gradient was not finite is skipped, but counts: so a resumed run does no more.
+  const int64_t first = training.cycle.index().value;
   Log log(o.log, training.unlogged.empty() ? first : first - 1);
   ProgressLine progress(first, o.steps);
   Outcome outcome;

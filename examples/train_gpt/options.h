@@ -33,7 +33,7 @@ struct Options {
   int64_t verify = 0;  // samples; 0: train instead
 
   std::string log, checkpoint;
-  int64_t checkpoint_interval = 0;  // in steps
+  int64_t checkpoint_interval = 0;  // in steps, or in micro-batches
   bool interval_in_micro_batches = false;
   bool resume = false;
   int64_t sample = 0, top_k = 0;

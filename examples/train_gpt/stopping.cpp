@@ -49,7 +49,7 @@ void Saver::at_step(bool last) {
   const Options& o = training_.options;
   if (o.checkpoint.empty()) return;
   const bool due =
-      !o.interval_in_micro_batches && training_.cycle.step().value % o.checkpoint_interval == 0;
+      !o.interval_in_micro_batches && training_.cycle.index().value % o.checkpoint_interval == 0;
   if (last || due) save();
 }
 

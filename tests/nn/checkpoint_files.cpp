@@ -79,6 +79,26 @@ TEST_CASE("saves within one step are ordered by micro-batch, and the next step c
         folder.file("run/step-4-micro-1.safetensors"));
 }
 
+TEST_CASE(
+    "after a cycle that was skipped the same step begins again, and its later edges are gone") {
+  const TemporaryFolder folder;
+  Run run(folder.file("run")), other(folder.file("run"), 8, 2);
+  run.save(4, 3);
+  run.save(4, 5);  // then the cycle's gradient was not finite: step 4 once more
+  {
+    const SmallDisk disk(1 << 12);
+    run.checkpoint.save(Step{4});
+    CHECK_THROWS_AS(run.checkpoint.wait(), Failure);
+  }
+  run.extras.number = 1;
+  run.save(4, 2);
+  CHECK(names_in(folder.file("run")) == std::set<std::string>{"step-4-micro-2.safetensors"});
+  REQUIRE(other.checkpoint.load());
+  CHECK(other.extras.number == 1);
+  other.save(4, 1);  // as good as saved by it
+  CHECK_THROWS_AS(Run(folder.file("run")).checkpoint.save(Step{4}), BadOrder);
+}
+
 TEST_CASE("files of other names are no checkpoints and stay") {
   const TemporaryFolder folder;
   std::set<std::string> names{"step-9.safetensors.old",

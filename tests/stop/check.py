@@ -230,6 +230,15 @@ class Stop(unittest.TestCase):
                             words="--micro-batch 2 in the checkpoint, 7 now")
         self.assertAlmostEqual(whole["val_loss"], other["val_loss"], places=5)
 
+    def test_a_tier_that_promises_the_bits_keeps_them_under_another_micro_batch(self):
+        flags = [*TINY, "--effective-batch", 61, "--steps", 3, "--reproducible", "split"]
+        log = self.folder / "log"
+        whole = self.result(*flags, "--micro-batch", 2)
+        self.stopped(signal.SIGTERM, lambda: log.exists() and log.read_text(), *flags,
+                     "--micro-batch", 2, "--log", log)
+        other = self.result(*flags, "--micro-batch", 7, "--checkpoint", self.checkpoint, "--resume")
+        self.assertEqual(whole["weights_sha256"], other["weights_sha256"])
+
     def test_numbers_beyond_64_bits_and_odd_intervals_are_wrong_usage(self):
         folder = ["--checkpoint", self.checkpoint]
         for flags in (["--steps", 10**19], ["--steps", -10**19], ["--seed", 10**30],

@@ -75,7 +75,7 @@ class CycleReplay {
   Work work_;
   std::vector<Exact> exact_;
   std::unordered_map<const void*, size_t> parameter_at_;  // by where its working copy lies
-  std::vector<In> sums_;  // of the run as ever: they lie in our cycle's buffers
+  std::vector<Tensor> sums_;                              // of the run as ever, as f64
   Verification result_{};
 };
 
@@ -122,10 +122,18 @@ CycleReplay::CycleReplay(const Cycle& cycle, std::span<const int64_t> samples, C
   }
 }
 
-// Its sums stay where they are when the closed cycle is dropped: the replay deposits elsewhere.
+// Its sums are copied: an accumulator may free them when the closed cycle is dropped.
 void CycleReplay::run_as_ever(MicroSize size, int64_t declared) {
   const ClosedCycle closed = cycle_.run(samples_, size, declared, closure_);
-  for (const GradBuffer* buffer : closed.buffers()) sums_.push_back(buffer->sum());
+  for (size_t i = 0; i < exact_.size(); ++i) {
+    const TagScope tag(Tag::gradients);
+    const In sum = closed.buffers()[i]->sum();
+    Tensor& copy = sums_.emplace_back(empty_like(exact_[i].sum));
+    if (sum)
+      launch(options_.device, kernel::Copy{sum, copy.out(), Write::set});
+    else
+      launch(options_.device, kernel::Fill{copy.out(), 0});
+  }
   result_.micro_batches = closed.records();
   result_.count = closed.count();
   result_.loss = closed.mean_loss();
@@ -220,11 +228,7 @@ CycleReplay::Losses CycleReplay::replay() {
 
 ParameterError CycleReplay::compare(size_t i) const {
   const Exact& one = exact_[i];
-  Tensor ours = empty_like(one.sum);
-  if (sums_[i])
-    launch(options_.device, kernel::Copy{sums_[i], ours.out(), Write::set});
-  else
-    launch(options_.device, kernel::Fill{ours.out(), 0});
+  const Tensor& ours = sums_[i];
   double off = 0, largest = 0;
   for (int64_t e = 0; e < ours.elements(); ++e) {
     const double error = std::abs(ours.data<double>()[e] - one.sum.data<double>()[e]);

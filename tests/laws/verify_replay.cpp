@@ -77,6 +77,17 @@ TEST_CASE("what a filter dropped or weighed is reported and replayed alike") {
   CHECK(std::abs(dropped.loss / dropped.exact_loss - 1) <= 1e-14);
 }
 
+TEST_CASE("sums that are freed when the cycle ends are compared before") {
+  struct Freed final : Accumulator {
+    std::string_view name() const override { return "freed"; }
+    bool fused() const override { return false; }
+    double error_bound(int64_t k) const override { return static_cast<double>(k) * u_f32; }
+    std::vector<State> state(DType wide, const Shape&) const override { return {{"sum?", wide}}; }
+  };
+  const Stage stage(exact());
+  CHECK(worst(stage.verify({.accumulate = {{"*", std::make_shared<Freed>()}}})) <= 1e-13);
+}
+
 TEST_CASE("progress only grows, in [0, 1], and ends at 1") {
   const Stage stage(f32);
   for (bool rules : {false, true}) {

@@ -1,5 +1,6 @@
 // bench_accumulate: what each choice of accumulation costs against f32 sums in the tier `run`.
 #include <omp.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -91,7 +92,8 @@ int main(int argc, char** argv) {
       return one->name != "baseline" && std::ranges::find(only, one->name) == only.end();
     });
   const TokenBatch batch = random_batch(field.config, effective, Device::cpu());
-  for (int round = 0; round <= cycles; ++round)
+  for (int round = 0; round <= cycles; ++round) {
+    if (isatty(2)) std::fprintf(stderr, "round %d of %d\r", round, cycles);
     for (const auto& one : field.all) {
       host_allocator().reset_peak();
       const int64_t before = host_allocator().use().current[static_cast<int>(Tag::gradients)];
@@ -102,19 +104,26 @@ int main(int argc, char** argv) {
       if (round > 0) one->seconds.push_back(now() - start);
       one->gradient_bytes = host_allocator().use().peak[static_cast<int>(Tag::gradients)] - before;
     }
+  }
 
-  const double baseline = median(field.all[0]->seconds);
   nlohmann::json rows;
   for (const auto& one : field.all) {
     const double seconds = median(one->seconds);
+    // Within a round, so that a slow spell of the machine falls on both.
+    std::vector<double> ratios;
+    for (size_t i = 0; i < one->seconds.size(); ++i)
+      ratios.push_back(one->seconds[i] / field.all[0]->seconds[i]);
+    const double over = median(ratios);
     rows.push_back({{"choice", one->name},
                     {"micro_batch", one->micro_batch},
                     {"seconds_per_cycle", seconds},
-                    {"over_baseline", seconds / baseline},
+                    {"over_baseline", over},
+                    {"least", *std::ranges::min_element(ratios)},
+                    {"most", *std::ranges::max_element(ratios)},
                     {"transient_gradient_bytes", one->gradient_bytes}});
-    std::fprintf(stderr, "%-16s micro-batch %2ld: %.4f s a cycle, %.3f x baseline\n",
-                 one->name.c_str(), static_cast<long>(one->micro_batch), seconds,
-                 seconds / baseline);
+    std::fprintf(stderr, "%-16s micro-batch %2ld: %.4f s a cycle, %.3f x baseline (%.3f to %.3f)\n",
+                 one->name.c_str(), static_cast<long>(one->micro_batch), seconds, over,
+                 *std::ranges::min_element(ratios), *std::ranges::max_element(ratios));
   }
   std::printf("%s\n",
               nlohmann::json{{"dtype", dtype}, {"threads", omp_get_max_threads()}, {"rows", rows}}

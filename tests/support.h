@@ -203,7 +203,7 @@ inline Rows random_rows(int64_t count, int64_t in, int64_t out, Where where, uin
 
 /// The root of the sources, from this file's own path.
 inline std::filesystem::path source_root() {
-  return std::filesystem::path(__FILE__).parent_path().parent_path();
+  return ACCRUE_SOURCE_DIR;
 }
 
 /// The message of what `call` throws, which must be an E.

@@ -25,7 +25,7 @@ bool has_package() {
 }
 
 int peer(const std::string& action, const std::string& path) {
-  const auto script = std::filesystem::path(__FILE__).parent_path() / "safetensors_peer.py";
+  const auto script = source_root() / "tests" / "core" / "safetensors_peer.py";
   const std::string command = python() + " '" + script.string() + "' " + action;
   return std::system((command + " '" + path + "'").c_str());
 }

@@ -24,6 +24,7 @@ struct CycleFacts {
   MicroStep micro;             // micro-batches done before this one
   int64_t micro_batches = -1;  // of the whole cycle; −1: not known beforehand
   double divisor = -1;         // what the sums will be divided by; −1: not known beforehand
+  bool shares = false;         // losses are parts of a mean, without counts
 };
 
 struct Accumulator {
@@ -52,8 +53,10 @@ struct Accumulator {
   virtual bool needs_divisor() const { return false; }
   /// Throws BadArgument if it cannot serve this parameter.
   virtual void check(const ParameterState&) const {}
-  /// Bound of |sum − exact sum| / Σ|deposits| after K deposits (one each micro-batch and use).
-  virtual double error_bound(int64_t micro_batches) const = 0;
+  /// Bound of |sum − exact sum| / Σ|additions| after K additions: of deposits where fused, else of
+  /// micro-batches' gradients, in which several deposits (of a tied weight) add in the master's
+  /// dtype.
+  virtual double error_bound(int64_t additions) const = 0;
   /// Bytes a weight between micro-batches, after K of them; at most, where it depends on the shape.
   virtual double bytes_per_weight(int64_t micro_batches, DType wide = DType::f32) const;
 

@@ -14,7 +14,8 @@ In ClosedCycle::sum(const Parameter& parameter) const {
 double CycleState::count() const {
   if (counted == 0) return 0;
   const double total = totals.slice(1, 1).item();
-  const bool all = counted == micro.value && phase == Phase::closed;
+  // Not of a cycle that was closed early, or of which something was dropped.
+  const bool all = counted == micro.value && phase == Phase::closed && samples_done == batch_size;
   require(declared < 0 || *shares || !all || total == static_cast<double>(declared) ||
               current_mode() != Mode::run,
           "[cycle] expected the declared total of ", declared, ", but the losses counted ", total);
@@ -22,6 +23,7 @@ double CycleState::count() const {
 }
 
 double ClosedCycle::count() const { return state_->count(); }
+bool ClosedCycle::is_of_shares() const { return state_->shares.value_or(false); }
 double ClosedCycle::divisor() const { return count() * state_->loss_scale(); }
 double ClosedCycle::mean_loss() const {
   const double n = count();
@@ -58,6 +60,22 @@ void ClosedCycle::finish(bool stepped) && {
 
 std::vector<MicroRecord> Cycle::records() const { return state_->records.read(); }
 
+namespace {
+
+// A cycle under way goes on with the choices that it was begun with. Accumulators: GradBuffer.
+void visit_choices(Visitor& part, const CycleOptions& options) {
+  const std::string now =
+      text("reproducible ", name_of(options.reproducible), ", granule ", options.granule,
+           ", filter ", options.filter ? options.filter->name() : "none", ", consumption ",
+           options.consume ? options.consume->name() : "at close");
+  std::string saved = now;
+  part("choices", saved);
+  require(saved == now, "[cycle] expected the choices that the cycle under way was begun with (",
+          saved, "), got ", now, "; choose the same, or load a checkpoint between two cycles");
+}
+
+}  // namespace
+
 void Cycle::visit(Visitor& part) {
   state_->require_edge("visit");
   const auto position = std::pair(state_->index, state_->micro);
@@ -74,8 +92,10 @@ void Cycle::visit(Visitor& part) {
   state_->batch = static_cast<uint64_t>(batch);
   state_->shares.reset();
   if (shares >= 0) state_->shares = shares != 0;
+  state_->facts.shares = shares > 0;
   if (state_->options.loss_scale) part("loss_scale", *state_->options.loss_scale);
   const bool under_way = state_->micro.value > 0;
+  if (under_way) visit_choices(part, state_->options);
   if (under_way && state_->counted > 0) part("totals", state_->totals);
   if (under_way && state_->counted > 0 && state_->options.noise_scale)
     part("prefix", state_->prefix);

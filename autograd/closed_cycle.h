@@ -23,6 +23,7 @@ class [[nodiscard]] ClosedCycle {
   double mean_loss() const;
   /// Σ count over the cycle (1 for shares; 0 if all was dropped). Synchronises.
   double count() const;
+  bool is_of_shares() const;
   /// The sums over this are the mean gradient: count() times the loss scale. Synchronises.
   double divisor() const;
   /// Of the first of several micro-batches that count, where CycleOptions::noise_scale asked for

@@ -24,20 +24,6 @@ void CycleState::deposit(Tape& tape, const Loss& loss) {
   for (const auto& buffer : buffers) buffer->weigh(factor);
 }
 
-void CycleState::add(const Loss& loss, const Tensor& value) {
-  require(shares.value_or(loss.is_share()) == loss.is_share(),
-          "[cycle] expected one denominator per "
-          "cycle, got counted losses and shares; use one kind of Loss for all its micro-batches");
-  shares = loss.is_share();
-  if (loss.is_share()) facts.divisor = loss_scale();
-  const Write write = counted++ == 0 ? Write::set : Write::add;
-  launch(device, kernel::Copy{value.in(), totals.slice(0, 1).out(), write});
-  if (loss.is_share())
-    launch(device, kernel::Fill{totals.slice(1, 1).out(), 1});
-  else
-    launch(device, kernel::Copy{loss.count().in(), totals.slice(1, 1).out(), write});
-}
-
 void CycleState::end_micro_batch(int64_t samples) {
   for (const auto& buffer : buffers) buffer->settle();
   // Until a second one counts: the first may have been dropped.
@@ -130,8 +116,9 @@ ClosedCycle Cycle::close() {
   if (!state_->finish()) {
     state_->clear();
     throw Failure(
-        "[close] expected sums within range, got an overflow; the cycle is idle again "
-        "and has learned a wider range: run the same micro-batches once more");
+        "[close] expected sums within the range of their units, got an overflow or units too "
+        "coarse; the cycle is idle again and has learned another range: run the same micro-batches "
+        "once more");
   }
   for (const auto& buffer : state_->buffers) buffer->close();
   state_->phase = Phase::closed;

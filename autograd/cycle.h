@@ -90,7 +90,8 @@ class Cycle {
   Step step() const;
   CycleIndex index() const;
   MicroStep micro_batches() const;
-  /// One for each micro-batch of the cycle under way, or of the last one. Synchronises.
+  /// One for each micro-batch of the cycle under way since it was begun or loaded, or of the last
+  /// one. Synchronises.
   std::vector<MicroRecord> records() const;
   /// Buffers, totals and position: all that a checkpoint at an edge needs. Legal at an edge or
   /// idle.

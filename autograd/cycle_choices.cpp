@@ -23,12 +23,25 @@ std::shared_ptr<const Accumulator> choice_for(const ParameterState& parameter,
   return accumulators::tree();
 }
 
+/// A pattern that decides nothing is a slip of the pen.
 void check_patterns(const Parameters& parameters, const CycleOptions& options) {
-  for (const auto& [pattern, choice] : options.accumulate)
-    require(!parameters.matching(pattern).list.empty(),
-            "[cycle] expected a pattern that matches a "
-            "parameter's name for ",
+  for (size_t i = 0; i < options.accumulate.size(); ++i) {
+    const auto& [pattern, choice] = options.accumulate[i];
+    bool matching = false, deciding = false;
+    for (const auto& parameter : parameters.list) {
+      if (!matches(parameter->name, pattern)) continue;
+      matching = true;
+      deciding = deciding || std::none_of(options.accumulate.begin(),
+                                          options.accumulate.begin() + i, [&](const auto& earlier) {
+                                            return matches(parameter->name, earlier.first);
+                                          });
+    }
+    require(matching, "[cycle] expected a pattern that matches a parameter's name for ",
             choice->name(), ", got ", pattern, "; try *");
+    require(deciding, "[cycle] expected ", choice->name(), ':', pattern,
+            " to decide for some parameter, but earlier patterns match them all; put it before "
+            "them");
+  }
 }
 
 /// What an accumulator declares against what the cycle was told.
@@ -41,6 +54,10 @@ void check(const Accumulator& one, const CycleOptions& options) {
   require(one.running_sum() || !options.filter || !options.filter->reads_sums(), "[cycle] the ",
           "filter ", options.filter ? options.filter->name() : "", " reads the sums so far; ",
           one.name(), " has none before the cycle's end; use f32 or kahan");
+  require(!one.needs_divisor() || !options.filter || !options.filter->may_drop(),
+          "[cycle] expected a filter that drops nothing with ", one.name(),
+          ", which divides by the total declared beforehand; got ",
+          options.filter ? options.filter->name() : "", "; use the filter clip, or sums of f32");
   require(one.running_sum() || !options.noise_scale, "[cycle] the noise scale reads the sum after ",
           "the first micro-batch; ", one.name(), " has none; use f32 or kahan");
   require(!one.may_overflow() || !options.consume, "[cycle] sums of ", one.name(),
@@ -51,7 +68,13 @@ void check(const Accumulator& one, const CycleOptions& options) {
 void check(const CycleOptions& options, const Parameters& parameters) {
   require(options.granule > 0, "[cycle] expected granules of at least one sample, got ",
           options.granule);
+  require(!options.loss_scale || options.skip_non_finite,
+          "[cycle] expected to skip cycles that are not finite with a loss scale, which finds its "
+          "limit by overflows; set skip_non_finite = true, or train in bf16 without a loss scale");
   if (!options.consume) return;
+  require(!options.noise_scale,
+          "[cycle] expected either to step in backward or to measure the noise scale, which needs "
+          "the norm of the whole cycle's sums; consume at close, or set noise_scale = false");
   require(!options.skip_non_finite,
           "[cycle] expected either to step in backward or to skip cycles "
           "that are not finite: by the time the gradient is known, parameters were updated; set "
@@ -79,10 +102,14 @@ void check_replay(const std::vector<std::unique_ptr<GradBuffer>>& buffers) {
 
 }  // namespace
 
+std::string_view name_of(Reproducible tier) {
+  constexpr std::string_view names[] = {"run", "split", "ranks"};
+  return names[static_cast<int>(tier)];
+}
+
 Reproducible parse_reproducible(std::string_view name) {
-  if (name == "run") return Reproducible::run;
-  if (name == "split") return Reproducible::split;
-  if (name == "ranks") return Reproducible::ranks;
+  for (const auto tier : {Reproducible::run, Reproducible::split, Reproducible::ranks})
+    if (name == name_of(tier)) return tier;
   throw BadArgument(text("[cycle] expected run, split or ranks, got ", name));
 }
 

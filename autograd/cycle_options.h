@@ -17,6 +17,7 @@ enum class Reproducible : uint8_t {
   split,  // not the micro-batch size: granule by granule, in the order of samples
   ranks,  // nor the number of ranks, a power of two: by a tree over the granules
 };
+std::string_view name_of(Reproducible);
 /// By name; throws BadArgument that lists the names.
 Reproducible parse_reproducible(std::string_view name);
 
@@ -36,11 +37,11 @@ struct CycleOptions {
 /// What happened to one micro-batch.
 struct MicroRecord {
   int64_t samples = 0;
-  double loss = 0, count = 0;                   // sums; count 0: dropped
-  double factor = 1;                            // the filter's
-  bool non_finite = false;                      // the loss, or the gradient where its norm is known
-  int64_t bytes = 0;                            // handed out by the allocator when backward began
-  double milliseconds = 0;                      // forward and backward
+  double loss = 0, count = 0;  // sums; count 0: dropped
+  double factor = 1;           // the filter's
+  bool non_finite = false;     // the loss, or the gradient where its norm is known
+  int64_t bytes = 0;           // handed out by the allocator when backward began
+  double milliseconds = 0;     // forward and backward; 0 where a whole cycle is under way at once
   std::optional<double> gradient_norm, cosine;  // where the filter asked for them
 };
 

@@ -42,6 +42,10 @@ void CycleState::begin_micro_batch(int64_t samples) {
   require(options.reproducible == Reproducible::run || batch_size > 0,
           "[begin] expected micro-batches made by split(), which knows the whole cycle, for the "
           "reproducibility asked for; got others");
+  const int64_t expected = std::min(options.granule, batch_size - samples_done);
+  require(options.reproducible == Reproducible::run || samples == expected,
+          "[begin] expected the next granule of ", expected, " samples, as split() made it, got ",
+          samples);
   phase = Phase::inside;
   if (micro.value == 0) records.clear();
   records.begin(samples);
@@ -56,6 +60,25 @@ void CycleState::begin_micro_batch(int64_t samples) {
   for (const auto& buffer : buffers) buffer->when_final(consume);
 }
 
+void CycleState::add(const Loss& loss, const Tensor& value) {
+  require(shares.value_or(loss.is_share()) == loss.is_share(),
+          "[cycle] expected one denominator per "
+          "cycle, got counted losses and shares; use one kind of Loss for all its micro-batches");
+  require(!loss.is_share() || !options.filter || !options.filter->may_drop(),
+          "[cycle] expected counted losses with the filter ",
+          options.filter ? options.filter->name() : "",
+          ": a share is divided by the total of all micro-batches, also of those that are dropped; "
+          "give the loss its count");
+  shares = facts.shares = loss.is_share();
+  if (loss.is_share()) facts.divisor = loss_scale();
+  const Write write = counted++ == 0 ? Write::set : Write::add;
+  launch(device, kernel::Copy{value.in(), totals.slice(0, 1).out(), write});
+  if (loss.is_share())
+    launch(device, kernel::Fill{totals.slice(1, 1).out(), 1});
+  else
+    launch(device, kernel::Copy{loss.count().in(), totals.slice(1, 1).out(), write});
+}
+
 bool CycleState::finish() {
   bool all = true;
   for (const auto& buffer : buffers) all = buffer->finish() && all;
@@ -65,6 +88,7 @@ bool CycleState::finish() {
 void CycleState::clear() {
   for (const auto& buffer : buffers) buffer->clear();
   shares.reset();
+  facts.shares = false;
   declared = batch_size = facts.micro_batches = -1;
   facts.divisor = -1;
   counted = 0;

@@ -24,7 +24,6 @@ struct Exact {
 
   void add(const Tensor& gradient) {
     map(AddDeposit{}, sum.device(), {sum.out(), absolute.out()}, {gradient.in()});
-    ++deposits;
   }
 };
 
@@ -57,6 +56,7 @@ struct ExactLeaf final : Node {
     return value;
   }
   Deposit place() override {
+    if (parameter && work.deposits) ++parameter->deposits;
     const Write write = gradient ? Write::add : Write::set;
     if (!gradient) gradient = empty_like(value);
     return {gradient.out(), write};

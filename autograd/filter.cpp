@@ -19,6 +19,7 @@ struct Clip final : Filter {
   double limit;
   explicit Clip(double c) : limit(c) { require(c > 0, "[clip] expected a limit above 0, got ", c); }
   std::string_view name() const override { return "clip"; }
+  bool may_drop() const override { return false; }
   // A gradient that is not finite is kept as it is: hiding it is not this filter's business.
   double judge(const MicroGrads& g) const override {
     return std::isfinite(g.norm()) && g.norm() > limit ? limit / g.norm() : 1;
@@ -46,6 +47,7 @@ struct DropNonFinite final : Filter {
 
 struct Observe final : Filter {
   std::string_view name() const override { return "observe"; }
+  bool may_drop() const override { return false; }
   bool reads_sums() const override { return true; }
   double judge(const MicroGrads& g) const override { return (void)g.norm(), (void)g.cosine(), 1; }
 };
@@ -84,7 +86,7 @@ std::optional<double> MicroGrads::cosine() const {
   if (sums.empty()) return std::nullopt;
   const Device device = buffers_[0]->parameter_state()->master.device();
   const double lengths = std::sqrt(dot(sums, sums, device)) * norm() * loss_scale_;
-  return cosine_ = lengths > 0 ? dot(micro, both, device) / lengths : 0;
+  return cosine_ = lengths == 0 ? 0 : dot(micro, both, device) / lengths;
 }
 
 namespace filters {

@@ -17,7 +17,8 @@ class MicroGrads {
       : buffers_(buffers), loss_scale_(loss_scale) {}
   /// ‖g_k‖; infinite or NaN where an element is.
   double norm() const;
-  /// cos(A, g_k) with the sums A so far; none before the first deposit, 0 where either is zero.
+  /// cos(A, g_k) with the sums A so far; none before the first deposit, 0 where either is zero, NaN
+  /// where a length is not finite.
   std::optional<double> cosine() const;
   std::optional<double> known_norm() const { return norm_; }
   std::optional<double> known_cosine() const { return cosine_; }
@@ -39,6 +40,8 @@ struct Filter {
   virtual double judge(const MicroGrads& gradients) const = 0;
   /// judge() reads the sums so far.
   virtual bool reads_sums() const { return false; }
+  /// Micro-batches may be dropped: totals declared beforehand do not hold then.
+  virtual bool may_drop() const { return true; }
 };
 
 namespace filters {

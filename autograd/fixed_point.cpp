@@ -11,8 +11,9 @@
 namespace accrue {
 namespace {
 
-// Sums stay below 2^range, so that an i64 has 62 − range bits behind the point.
-constexpr int64_t bits = 62, first_range = 16, margin = 3;
+// Sums stay below 2^range, so that an i64 has 62 − range bits behind the point. `least` keeps the
+// unit's reciprocal finite.
+constexpr int64_t bits = 62, first_range = 16, margin = 3, least = -900;
 // What a number holds where 0 means: not known.
 constexpr int64_t known = 10'000;
 
@@ -25,11 +26,12 @@ struct FixedPoint final : Accumulator {
   bool running_sum() const override { return false; }
   bool whole_micro() const override { return true; }
   bool may_overflow() const override { return true; }
-  // Once the range is learned: each term is rounded to 2^(range − 63), where range is at most
-  // margin + 2 above log₂(K·max|g|); then one rounding to f32. Of the tensor's largest weight.
+  // One rounding to f32, and as much at most by the units, or else the cycle runs again in finer
+  // ones; where K is so large that there are none, K halves of a unit whose range is at most
+  // margin + 2 above log₂(K·max|g|). Of the tensor's largest weight.
   double error_bound(int64_t k) const override {
     const auto terms = static_cast<double>(k);
-    return 0x1p-24 + std::ldexp(terms * terms, margin + 2 - 63);
+    return 0x1p-24 + std::max(0x1p-24, std::ldexp(terms * terms, margin + 2 - 63));
   }
   std::vector<State> state(DType wide, const Shape&) const override {
     return {{"sum", wide}, {"total", DType::i64}};
@@ -76,9 +78,12 @@ struct FixedPoint final : Accumulator {
     int64_t& range = buffer.number("range");
     const int64_t used = range, largest = buffer.number("largest");
     if (largest > 0) {
-      const int64_t needed = largest + exponent_above(static_cast<double>(buffer.number("folds")));
-      range = needed + margin;  // for the next cycle, or for this one again
-      if (needed > used) return false;
+      const int64_t folds = exponent_above(static_cast<double>(buffer.number("folds"))),
+                    needed = largest + folds;
+      range = std::max(needed + margin, least + known);  // for the next cycle, or this one again
+      // K halves of a unit, 2^(folds + used − 63), are at most 2⁻²⁴ of the largest |g|.
+      const int64_t coarsest = std::max(range, largest - 1 + 63 - 24 - folds);
+      if (needed > used || used > coarsest) return false;
     }
     const auto* totals = static_cast<const int64_t*>(buffer.state("total").in().data);
     const double unit = std::ldexp(1.0, static_cast<int>(used - known - bits));

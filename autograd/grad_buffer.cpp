@@ -24,6 +24,8 @@ GradBuffer::GradBuffer(std::shared_ptr<ParameterState> parameter,
 Deposit GradBuffer::place() {
   require_order(life_ != Life::closed, "[grad buffer] expected a deposit into an open cycle, but ",
                 parameter(), "'s was closed; step or discard it first");
+  require_order(!consumed_, "[grad buffer] expected no deposit after the last micro-batch, but ",
+                parameter(), " was stepped in its backward; close the cycle");
   life_ = Life::open;
   if (accumulator_->fused() && folds_ == Folds::at_last_use) {
     const Write write = touched_ ? Write::add : Write::set;

@@ -20,14 +20,15 @@ struct LossScaleConfig {
 class LossScale {
  public:
   explicit LossScale(LossScaleConfig config = {}) : config_(config), value_(config.initial) {
-    require(
-        std::isfinite(config.initial) && config.initial > 0 && config.growth >= 1 &&
-            config.backoff > 0 && config.backoff <= 1 && config.smallest > 0 &&
-            config.growth_interval > 0,
-        "[loss scale] expected finite initial > 0, growth ≥ 1, backoff in (0, 1], smallest > 0, "
-        "interval > 0, got ",
-        config.initial, ", ", config.growth, ", ", config.backoff, ", ", config.smallest, ", ",
-        config.growth_interval);
+    require(std::isfinite(config.initial) && config.initial > 0 && config.growth >= 1 &&
+                std::isfinite(config.growth) && config.backoff > 0 && config.backoff <= 1 &&
+                config.smallest > 0 && config.smallest <= config.initial &&
+                config.growth_interval > 0,
+            "[loss scale] expected finite initial ≥ smallest > 0, finite growth ≥ 1, backoff in "
+            "(0, 1], "
+            "interval > 0, got ",
+            config.initial, ", ", config.growth, ", ", config.backoff, ", ", config.smallest, ", ",
+            config.growth_interval);
   }
   double value() const { return value_; }
   /// What ClosedCycle tells it when the cycle ends.

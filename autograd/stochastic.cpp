@@ -22,10 +22,14 @@ struct Stochastic final : Accumulator {
   // Of the worst case; the standard deviation grows with √K·2⁻⁸ and the mean is exact.
   double error_bound(int64_t k) const override { return static_cast<double>(k) * 0x1p-7; }
   std::vector<State> state(DType, const Shape&) const override { return {{"sum", DType::bf16}}; }
+  // A micro-batch may fold more than once, where operations gather a whole cycle.
+  std::vector<std::string> numbers() const override { return {"folds"}; }
   void fold(GradBuffer& buffer, In micro, Write write) const override {
     Tensor& sum = buffer.state("sum");
     const CycleFacts& facts = buffer.facts();
-    const RandomKey key{hash_of(0, buffer.parameter(), static_cast<uint64_t>(facts.micro.value)),
+    int64_t& folds = buffer.number("folds");
+    folds = write == Write::set ? 0 : folds + 1;
+    const RandomKey key{hash_of(0, buffer.parameter(), static_cast<uint64_t>(folds)),
                         facts.index.value};
     auto* sums = static_cast<BFloat16*>(sum.out().data);
     for_blocks(sum.device(), sum.elements(), 8, [=](int64_t first, int64_t last) {

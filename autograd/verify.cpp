@@ -62,6 +62,7 @@ class CycleReplay {
   void widen(Tape& tape);
   Tensor exact(const Tensor& numbers) const;
   std::shared_ptr<Node> exact_leaf(const Node& leaf);
+  double bound_of(DType master, const Accumulator& accumulator, int64_t deposits) const;
   ParameterError compare(size_t i) const;
   double rule_error(size_t i, double loss);
 
@@ -226,6 +227,15 @@ CycleReplay::Losses CycleReplay::replay() {
   return sum;
 }
 
+double CycleReplay::bound_of(DType master, const Accumulator& accumulator, int64_t deposits) const {
+  if (deposits == 0) return 0;
+  if (accumulator.fused()) return accumulator.error_bound(deposits);
+  const auto micro_batches = std::min(deposits, static_cast<int64_t>(result_.micro_batches.size()));
+  const auto collected = static_cast<double>((deposits - 1) / micro_batches);
+  return accumulator.error_bound(micro_batches) +
+         collected * (master == DType::f64 ? 0x1p-53 : 0x1p-24);
+}
+
 ParameterError CycleReplay::compare(size_t i) const {
   const Exact& one = exact_[i];
   const Tensor& ours = sums_[i];
@@ -238,7 +248,8 @@ ParameterError CycleReplay::compare(size_t i) const {
   const double norm = std::sqrt(dot(one.sum, one.sum));
   const auto over_norm = [norm](double x) { return x == 0 ? 0 : x / norm; };
   const Accumulator& accumulator = state_.buffers[i]->accumulator();
-  const double declared = one.deposits == 0 ? 0 : accumulator.error_bound(one.deposits);
+  const double declared =
+      bound_of(state_.buffers[i]->parameter_state()->master.dtype(), accumulator, one.deposits);
   return {.name = state_.buffers[i]->parameter(),
           .accumulator = std::string(accumulator.name()),
           .relative = over_norm(std::sqrt(off)),

@@ -15,9 +15,10 @@ struct ParameterError {
   double relative;   // ‖A − A₆₄‖ / ‖A₆₄‖; 0 where both are zero
   double largest;    // max |A − A₆₄| over the elements
   double norm;       // ‖A₆₄‖
-  int64_t deposits;  // one for each micro-batch and use
+  int64_t deposits;  // at least one for each micro-batch and use
   /// What accumulation alone may add to `relative`: the accumulator's
-  /// error_bound(deposits)·‖Σ|deposit|‖ / ‖A₆₄‖. What computes a deposit is not in it.
+  /// error_bound()·‖Σ|deposit|‖ / ‖A₆₄‖; where it folds, with a rounding of each deposit after a
+  /// micro-batch's first. What computes a deposit is not in it.
   double bound;
   /// Where VerifyOptions::rules asked for it: |D − ⟨A₆₄, d⟩| / max(|D|, |⟨A₆₄, d⟩|), beyond D's own
   /// rounding, with D the central difference of the loss in f64 along a random direction d of this

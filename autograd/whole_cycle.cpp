@@ -33,21 +33,48 @@ void gather(const std::vector<Recorded>& all, size_t segment) {
   }
 }
 
+/// Throws BadArgument unless each micro-batch gathers in the same operations.
+void check_same(const std::vector<Recorded>& all) {
+  const size_t segments = all[0].cut.size() - 1;
+  for (const Recorded& one : all)
+    for (size_t s = 1; s < segments; ++s)
+      require(one.cut.size() == segments + 1 && one.gatherer(s).name() == all[0].gatherer(s).name(),
+              "[run] expected the same cycle operations in every micro-batch, got different ones");
+}
+
+void check_choices(const CycleState& state) {
+  require_order(state.micro.value == 0,
+                "[run] expected a whole cycle for its cycle operations, got one "
+                "with micro-batches done; try discard()");
+  require(!state.options.filter && !state.options.noise_scale,
+          "[run] expected no filter and no noise scale with cycle operations, whose micro-batches "
+          "are under way at the same time; use them with other models");
+  for (const auto& buffer : state.buffers)
+    require(!buffer->accumulator().whole_micro(), "[run] expected sums of any parts of gradients ",
+            "with cycle operations, whose micro-batches are under way at the same time; got ",
+            buffer->accumulator().name(), " for ", buffer->parameter(), "; use f32 or kahan");
+}
+
+/// The loss is known: it counts, and its gradient begins.
+void begin_backward(CycleState& state, const Loss& loss, int64_t samples) {
+  const auto& node = loss.sum().node();
+  const Tensor value = node->input();
+  state.records.begin(samples);
+  state.records.loss(value, loss.count());
+  state.add(loss, value);
+  if (node->needs_gradient)
+    node->pass(Tensor::scalar(state.loss_scale(), value.dtype(), value.device()));
+}
+
+void fold_all(CycleState& state) {
+  for (const auto& buffer : state.buffers) buffer->fold();
+}
+
 }  // namespace
 
 void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> todo,
                       const Closure& loss) {
-  require_order(state_->micro.value == 0,
-                "[run] expected a whole cycle for its cycle operations, got one "
-                "with micro-batches done; try discard()");
-  const CycleOptions& options = state_->options;
-  require(!options.filter && !options.noise_scale,
-          "[run] expected no filter and no noise scale with cycle operations, whose micro-batches "
-          "are under way at the same time; use them with other models");
-  for (const auto& buffer : state_->buffers)
-    require(!buffer->accumulator().whole_micro(), "[run] expected sums of any parts of gradients ",
-            "with cycle operations, whose micro-batches are under way at the same time; got ",
-            buffer->accumulator().name(), " for ", buffer->parameter(), "; use f32 or kahan");
+  check_choices(*state_);
   std::vector<Recorded> all;
   state_->records.clear();
   try {
@@ -65,40 +92,26 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
     for (const auto& buffer : state_->buffers) buffer->settle();  // nothing will be deposited
     throw;
   }
-  const size_t segments = all[0].cut.size() - 1;
-  for (const Recorded& one : all)
-    for (size_t s = 1; s < segments; ++s)
-      require(one.cut.size() == segments + 1 && one.gatherer(s).name() == all[0].gatherer(s).name(),
-              "[run] expected the same cycle operations in every micro-batch, got different ones");
+  check_same(all);
 
+  const size_t segments = all[0].cut.size() - 1;
   state_->phase = CycleState::Phase::broken;  // until all deposits are in
   for (size_t s = 0; s + 1 < segments; ++s) gather(all, s);
   for (size_t s = segments; s-- > 0;) {
-    const auto first_rule = [&](const Recorded& one) { return one.cut[s] + (s > 0 ? 1 : 0); };
     for (const Recorded& one : all) {
       one.tape->run(one.cut[s], one.cut[s + 1], Tape::Keep::saved);
-      if (s + 1 == segments) {
-        const Tensor value = one.loss.sum().node()->input();
-        state_->records.begin(one.samples);
-        state_->records.loss(value, one.loss.count());
-        state_->add(one.loss, value);
-        if (one.loss.sum().node()->needs_gradient)
-          one.loss.sum().node()->pass(
-              Tensor::scalar(state_->loss_scale(), value.dtype(), value.device()));
-        ++state_->micro.value;
-      }
-      one.tape->pull(first_rule(one), one.cut[s + 1], Graph::release);
+      if (s + 1 == segments) begin_backward(*state_, one.loss, one.samples);
+      one.tape->pull(one.cut[s] + (s > 0 ? 1 : 0), one.cut[s + 1], Graph::release);
       if (s > 0 && one.gatherer(s).slot)
         one.gatherer(s).gather_backward(one.gatherer(s).saved, one.gatherer(s).slot);
-      for (const auto& buffer : state_->buffers) buffer->fold();
+      fold_all(*state_);
     }
     if (s == 0) continue;
     for (const Recorded& one : all) {
       one.tape->pull(one.cut[s], one.cut[s] + 1, Graph::release);
-      for (const auto& buffer : state_->buffers) buffer->fold();
+      fold_all(*state_);
     }
   }
-  state_->micro = {};
   for (const Recorded& one : all) state_->end_micro_batch(one.samples);
   if (state_->options.at_edge) state_->options.at_edge(state_->micro);
 }

@@ -41,6 +41,7 @@ struct InBackward final : Consumption {
     require(found != places.end(), "[in_backward] expected parameters that are in an optimizer or ",
             "frozen, got ", buffer.parameter(), ", which was frozen when the cycle was made");
     const auto [optimizer, parameter] = found->second;
+    optimizer->check_counts(buffer.facts().shares);
     optimizer->update_one(parameter, buffer.sum(), step, buffer.facts().index, divisor);
   }
 };

@@ -10,9 +10,13 @@ namespace {
 struct IntoMoments final : Accumulator {
   Adam& adam;
   double exponent;
+  std::string called;
 
-  IntoMoments(Adam& optimizer, double p) : adam(optimizer), exponent(p) { adam.allow_folding(); }
-  std::string_view name() const override { return exponent == 0 ? "adam_a" : "moments"; }
+  IntoMoments(Adam& optimizer, double p)
+      : adam(optimizer), exponent(p), called(p == 0 ? "adam_a" : text("moments:", p)) {
+    adam.allow_folding();
+  }
+  std::string_view name() const override { return called; }
   bool fused() const override { return false; }
   SplitEquality split_equality() const override { return SplitEquality::none; }  // of v
   bool running_sum() const override { return false; }
@@ -30,6 +34,7 @@ struct IntoMoments final : Accumulator {
 
   void fold(GradBuffer& buffer, In micro, Write write) const override {
     const CycleFacts& facts = buffer.facts();
+    adam.check_counts(facts.shares);
     if (facts.divisor == 0) return;  // nothing counts: the cycle will be skipped
     require(facts.divisor > 0, "[", name(),
             "] expected the total of the cycle's counts before its "

@@ -48,6 +48,12 @@ void Optimizer::visit(Visitor& part) {
   visit_more(part);
 }
 
+void Optimizer::check_counts(bool shares) const {
+  require(!shares || !needs_counts(),
+          "[optimizer] expected losses with counts for half-lives in counts, got shares; give the "
+          "losses their counts, or set beta1 and beta2");
+}
+
 bool Optimizer::decays() const {
   return std::ranges::any_of(groups_, [](const Group& g) { return *g.weight_decay != 0; });
 }
@@ -165,7 +171,10 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
   }
   // All rates first: a schedule that throws must find the model whole.
   std::vector<double> rates;
-  for (const Optimizer* one : optimizers) rates.push_back(one->rate(closed.step()));
+  for (const Optimizer* one : optimizers) {
+    one->check_counts(closed.is_of_shares());
+    rates.push_back(one->rate(closed.step()));
+  }
   const double scale = (clip > 0 && norm > clip ? clip / norm : 1) / divisor;
   for (size_t i = 0; i < optimizers.size(); ++i) {
     Optimizer* optimizer = optimizers[i];

@@ -39,6 +39,8 @@ class Optimizer {
   void visit(Visitor& part);
   const Parameters& parameters() const { return parameters_; }
   double clip() const { return clip_; }
+  /// Throws BadArgument where its settings need counts, which shares do not have.
+  void check_counts(bool shares) const;
   /// Updates one parameter now: for consumption in backward. sum/divisor is its mean gradient.
   void update_one(size_t parameter, In sum, Step step, CycleIndex cycle, double divisor);
 
@@ -71,6 +73,7 @@ class Optimizer {
   /// sums[i] of parameter i; none: it was updated already.
   void run(const Update& update, std::span<const std::optional<In>> sums);
   virtual void visit_more(Visitor&) {}
+  virtual bool needs_counts() const { return false; }
 
   Parameters parameters_;
   std::vector<Group> groups_;

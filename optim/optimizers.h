@@ -37,7 +37,7 @@ struct AdamConfig {
 struct Adam : Optimizer {
   explicit Adam(Parameters parameters, AdamConfig config = {});
 
-  // For consumption into moments (into_moments.h).
+  // For consumption into moments (consumption.h).
   /// Throws BadArgument if its settings need whole gradients: a clip, decay within the gradient.
   void allow_folding();
   /// m += (1−β₁)g and v += (1−β₂)·share·g² with g = sum/divisor; the cycle's first fold decays both
@@ -51,6 +51,7 @@ struct Adam : Optimizer {
  private:
   void update(const Update&, const Group&, std::span<const size_t>, std::span<const In>) override;
   void visit_more(Visitor& part) override;
+  bool needs_counts() const override { return half_life1_ != 0 || half_life2_ != 0; }
   double beta1_, beta2_, half_life1_, half_life2_, epsilon_;
   bool decoupled_;
   std::vector<int64_t> folded_;  // the cycle that each parameter's moments hold; empty: never

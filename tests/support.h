@@ -201,7 +201,7 @@ inline Rows random_rows(int64_t count, int64_t in, int64_t out, Where where, uin
   return rows;
 }
 
-/// The root of the sources, from this file's own path.
+/// The root of the sources.
 inline std::filesystem::path source_root() {
   return ACCRUE_SOURCE_DIR;
 }

@@ -200,12 +200,13 @@ TEST_CASE("stochastic rounding is right on average over 10,000 cycles, where bf1
   }
 }
 
-TEST_CASE("stochastic rounding is keyed by parameter, cycle, micro-batch and element") {
+TEST_CASE("stochastic rounding is keyed by parameter, cycle, addition and element") {
   const std::vector<Tensor> terms = micro_gradients(8, 64, [](int64_t, int64_t) { return 0.7; });
-  const auto run = [&](const std::string& name, int64_t cycle, int64_t first_micro) {
+  const auto run = [&](const std::string& name, int64_t cycle, int64_t zeros_first) {
     Feed feed(accumulators::bf16_stochastic(), 64, single, name);
     feed.facts.index = CycleIndex{cycle};
-    feed.facts.micro = MicroStep{first_micro};
+    const Tensor zero = tensor_of({64}, Numbers(64, 0), single);
+    for (int64_t i = 0; i < zeros_first; ++i) feed.micro(zero);
     for (const Tensor& one : terms) feed.micro(one);
     return numbers_of(feed.buffer.sum());
   };

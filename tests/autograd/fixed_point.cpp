@@ -79,4 +79,42 @@ TEST_CASE("fixed point that overflows by hand: close() says so, the next attempt
   CHECK(cycle.step() == Step{1});
 }
 
+TEST_CASE(
+    "fixed point: a range learned from other gradients is exchanged where it loses too much") {
+  const auto scaled = [](double factor) {
+    return micro_gradients(16, 16, [=](int64_t k, int64_t w) { return factor * noise(k, w); });
+  };
+  // Up and down by more than an i64 has bits; the first range is 2¹⁶.
+  Feed feed(accumulators::fixed_point(), 16);
+  const double bound = accumulators::fixed_point()->error_bound(16);
+  for (double factor : {1e-12, 1.0, 1e25, 1.0, 1e11, 1.0, 1e-30}) {
+    CAPTURE(factor);
+    const std::vector<Tensor> gradients = scaled(factor);
+    const Exact exact = exact_sums(gradients);
+    const Numbers sums = feed.cycle(gradients);
+    const auto largest = static_cast<double>(*std::ranges::max_element(exact.absolute));
+    for (size_t i = 0; i < 16; ++i)
+      CHECK(std::abs(sums[i] - static_cast<double>(exact.sum[i])) <= bound * largest);
+  }
+}
+
+TEST_CASE("fixed point keeps its range where gradients change little: no cycle runs twice") {
+  Feed feed(accumulators::fixed_point(), 16);
+  for (double factor : {1.0, 0.5, 2.0, 1e-3, 1e-2}) {
+    for (const Tensor& one :
+         micro_gradients(16, 16, [=](int64_t k, int64_t w) { return factor * noise(k, w); }))
+      feed.micro(one);
+    CHECK(!feed.close().empty());
+  }
+}
+
+TEST_CASE("fixed point of f64 gradients that are nearly zero stays finite") {
+  const Where wide{Device::reference(), DType::f64};
+  Feed feed(accumulators::fixed_point(), 2, wide);
+  const Tensor tiny = tensor_of({2}, {1e-300, -3e-300}, wide);
+  const Numbers sums = feed.cycle({tiny, tiny});
+  // Below the least range a unit is 2⁻⁹⁶²: coarser than these, and then they are zero.
+  for (double sum : sums) CHECK(std::abs(sum) <= 0x1p-961);
+}
+
 }  // namespace accrue::test

@@ -182,7 +182,8 @@ TEST_CASE("clip: a limit that nothing reaches has the bits of no filter, loss sc
 
 TEST_CASE("clip hides nothing: a gradient that is not finite makes the cycle one to skip") {
   for (double by : {static_cast<double>(INFINITY), static_cast<double>(NAN)})
-    for (const auto& filter : {filters::clip(1), filters::agreement(1), filters::observe()}) {
+    for (const auto& filter : {filters::clip(1), filters::agreement(0), filters::agreement(0.5),
+                               filters::agreement(1), filters::observe()}) {
       CAPTURE(filter->name());
       CAPTURE(by);
       const Plane plane;

@@ -66,7 +66,7 @@ TEST_CASE("a loss scale that is a power of two changes no bit where nothing over
         return s.bits() + figures;
       };
       const std::string expected = trained(nullptr);
-      for (double initial : {1.0, 65536.0, 0x1p-10}) CHECK(trained(scale_of(initial)) == expected);
+      for (double initial : {1.0, 65536.0, 0x1p10}) CHECK(trained(scale_of(initial)) == expected);
       // Grows in between: still powers of two. Fixed point has learned its unit from the cycle
       // before, whose scale was another.
       if (!accumulator->may_overflow()) CHECK((trained(scale_of(1024, 1)) == expected));

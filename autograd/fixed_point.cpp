@@ -14,6 +14,8 @@ namespace {
 // Sums stay below 2^range, so that an i64 has 62 − range bits behind the point. `least` keeps the
 // unit's reciprocal finite.
 constexpr int64_t bits = 62, first_range = 16, margin = 3, least = -900;
+// The range is learned from this process's gradients: ranks must agree on the largest before they
+// add their integers.
 // What a number holds where 0 means: not known.
 constexpr int64_t known = 10'000;
 

@@ -72,9 +72,6 @@ class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& target) : target_(target), file_(create()) {
     if (!file_) fail("open", path_, "a folder that exists and may be written to");
-    // The lock goes with the process, however it ends: so a file that is left over can be told from
-    // one in use. Where there are no locks, leftovers stay.
-    ::flock(file_.number(), LOCK_EX | LOCK_NB);
   }
   ~TemporaryFile() {
     if (!moved_) ::unlink(path_.c_str());
@@ -90,12 +87,19 @@ class TemporaryFile {
  private:
   int create() {
     static std::atomic<int> count{0};
-    int number;
-    do {  // in a container a killed process may have had our id, and left a file of this name
+    while (true) {
       path_ = text(target_, temporary_mark, ::getpid(), '-', count++);
-      number = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (number < 0 && errno == EEXIST);
-    return number;
+      const int number = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      // In a container a killed process may have had our id, and left a file of this name.
+      if (number < 0 && errno == EEXIST) continue;
+      if (number < 0) return number;
+      // The lock goes with the process, however it ends: so a file that is left over can be told
+      // from one in use. Where there are no locks, leftovers stay.
+      ::flock(number, LOCK_EX);
+      struct stat status;
+      if (::fstat(number, &status) != 0 || status.st_nlink > 0) return number;
+      ::close(number);  // another process took it for a leftover before it was locked
+    }
   }
 
   std::string target_, path_;

@@ -66,10 +66,15 @@ std::string file_name(Position at) {
 
 std::map<Position, std::string> files_in(const std::string& folder) {
   std::map<Position, std::string> files;
-  std::error_code missing;
-  for (const auto& entry : fs::directory_iterator(folder, missing))
-    if (const auto position = position_of(entry.path().filename().string()))
-      files[*position] = entry.path().string();
+  std::error_code error;
+  fs::directory_iterator entry(folder, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error))
+    if (const auto position = position_of(entry->path().filename().string()))
+      files[*position] = entry->path().string();
+  // A folder that is not there has no files; one that cannot be read may have some.
+  if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory)
+    throw Failure(text("[checkpoint] expected a folder that can be read, got '", folder,
+                       "': ", error.message(), "; give this user permission, or try another"));
   return files;
 }
 

@@ -20,6 +20,8 @@ struct LrRangeConfig {
 ///   LrRangeTest test;
 ///   AdamW optimizer(parameters(model), {.lr = test.schedule()});
 ///   while (test.update(optimizer.step(cycle.run(…)))) {}
+/// With a loss scale, a step that was skipped while the scale can still fall is no divergence: do
+/// it once more before you tell of it.
 class LrRangeTest {
  public:
   struct Point {

@@ -191,7 +191,8 @@ TEST_CASE("by hand, split() hands out granules, and begin() refuses other micro-
   }
 }
 
-TEST_CASE("ranks: cut in 1, 2, 4 or 8 parts and joined, the sums have the bits of the whole") {
+TEST_CASE(
+    "ranks: cut in 1, 2, 4 or 8 parts and joined, the tree's sums have the bits of the whole") {
   for (Where where : {single, half})
     for (const char* name : {"tree", "fixed_point"})
       for (int64_t granule : {1, 2})

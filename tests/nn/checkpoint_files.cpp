@@ -154,6 +154,15 @@ TEST_CASE("what a write fails with is thrown by the next save, which has begun, 
   CHECK(run.numbers() == before);
 }
 
+TEST_CASE("a folder that cannot be read is an error, not a folder without checkpoints") {
+  const TemporaryFolder folder;
+  // A link to itself stands for it: the tests may run as root, who may read all.
+  std::filesystem::create_directory_symlink(folder.file("loop"), folder.file("loop"));
+  const std::string message =
+      message_of<Failure>([&] { (void)Run(folder.file("loop")).checkpoint.load(); });
+  CHECK_MESSAGE((contains(message, "loop") && contains(message, "can be read")), message);
+}
+
 TEST_CASE("a full disk leaves the files that were there, and serves again once it has room") {
   const TemporaryFolder folder;
   Run run(folder.file("run")), loaded(folder.file("run"), 8, 2);

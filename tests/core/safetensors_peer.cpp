@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
 
 #include "accrue/core/safetensors.h"
@@ -25,7 +26,7 @@ bool has_package() {
 }
 
 int peer(const std::string& action, const std::string& path) {
-  const auto script = source_root() / "tests" / "core" / "safetensors_peer.py";
+  const auto script = std::filesystem::path(ACCRUE_SOURCE_DIR) / "tests" / "core" / "safetensors_peer.py";
   const std::string command = python() + " '" + script.string() + "' " + action;
   return std::system((command + " '" + path + "'").c_str());
 }

@@ -2,6 +2,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 
 #include "../program.h"
@@ -49,6 +50,8 @@ void dry_run(const Options& options, const Data& data) {
                           .c_str());
 }
 
+double number(const Json& value) { return value.is_number() ? value.get<double>() : NAN; }
+
 void add(Json& to, const Validation& validation) {
   to["val_loss"] = validation.loss;
   if (validation.averaged) to["ema_val_loss"] = *validation.averaged;
@@ -77,7 +80,7 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
       add(line, validation);
       progress.clear();
       std::printf("step %lld: training loss %.4f, validation loss %.4f",
-                  static_cast<long long>(step), line["loss"].get<double>(), validation.loss);
+                  static_cast<long long>(step), number(line["loss"]), validation.loss);
       if (validation.averaged) std::printf(", of averaged weights %.4f", *validation.averaged);
       std::printf("\n");
       std::fflush(stdout);
@@ -111,9 +114,8 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
   return outcome;
 }
 
-// Saves where a signal stopped the run, and says how to go on.
-int stop(Training& training, Saver& saver, const Troubles& troubles, const Stopped& stopped) {
-  const bool saved = saver.save_and_wait();
+// Says where a signal stopped the run, and how to go on.
+int stop(const Training& training, const Troubles& troubles, const Stopped& stopped, bool saved) {
   const std::string path =
       training.checkpoint.path(training.cycle.step(), training.cycle.micro_batches());
   if (saved)
@@ -156,18 +158,22 @@ int run(const Options& options) {
   if (options.verify > 0) return verify(training), 0;
   Saver saver(training, troubles);
   Outcome outcome;
+  // Until all is written: a signal must not cut off the last write. Without a folder there is
+  // nothing to save to.
+  std::optional<StopSignals> signals;
+  if (!options.checkpoint.empty()) signals.emplace();
   try {
-    std::optional<StopSignals> signals;  // without a folder there is nothing to save to
-    if (!options.checkpoint.empty()) signals.emplace();
     outcome = train(training, saver, troubles);
   } catch (const Stopped& stopped) {
-    return stop(training, saver, troubles, stopped);
+    return stop(training, troubles, stopped, saver.save_and_wait());
   } catch (...) {
     saver.wait();
     troubles.report();
     throw;
   }
-  saver.wait();
+  const bool saved = saver.wait();
+  if (const auto stopped = asked_to_stop()) return stop(training, troubles, *stopped, saved);
+  signals.reset();
   if (options.sample > 0) std::printf("\n%s\n\n", training.sample_text().c_str());
   Json result;
   add(result, *outcome.validation);

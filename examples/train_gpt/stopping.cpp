@@ -24,8 +24,13 @@ void ask(int signal) {
 
 const char* Stopped::name() const { return signal == SIGINT ? "SIGINT" : "SIGTERM"; }
 
+std::optional<Stopped> asked_to_stop() {
+  const int signal = asked;
+  return signal ? std::optional(Stopped{signal}) : std::nullopt;
+}
+
 void stop_if_asked() {
-  if (const int signal = asked) throw Stopped{signal};
+  if (const auto stopped = asked_to_stop()) throw *stopped;
 }
 
 StopSignals::StopSignals() {

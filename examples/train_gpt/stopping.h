@@ -1,5 +1,6 @@
 // When a run is saved: at intervals, and when SIGTERM or SIGINT asks it to stop.
 #pragma once
+#include <optional>
 #include <string>
 
 #include "progress.h"
@@ -12,7 +13,9 @@ struct Stopped {
   int signal;
   const char* name() const;
 };
-/// Throws Stopped if a signal came while StopSignals live.
+/// The signal that came while StopSignals lived.
+std::optional<Stopped> asked_to_stop();
+/// Throws it.
 void stop_if_asked();
 
 /// While it lives, the first SIGTERM or SIGINT only asks to stop; the second ends the program at

@@ -130,6 +130,39 @@ class Stop(unittest.TestCase):
         self.assertEqual(whole["best_val_loss"], resumed["best_val_loss"])
         self.assertEqual(self.losses(whole_log), self.losses(log))
 
+    def test_a_signal_during_validation_keeps_a_loss_that_is_not_finite(self):
+        self.text.write_text(self.text.read_text() * 10)
+        flags = [*RAGGED, "--steps", 9, "--eval-interval", 1, "--lr", 1e30, "--clip", 0, "--warmup", 0,
+                 "--keep-non-finite"]
+        for _ in range(20):
+            stopped = self.stopped(signal.SIGTERM, *flags)
+            if stopped["micro_batches"] == 0 and stopped["steps"] > 1:
+                break
+        self.assertEqual(stopped["micro_batches"], 0)  # the loss of step 2, not a number, waits for it
+        resumed = self.result(*flags, "--log", self.folder / "log", "--checkpoint", self.checkpoint,
+                              "--resume")
+        self.assertEqual(resumed["steps"], 9)
+        self.assertIsNone(resumed["train_loss"])
+
+    def test_a_signal_in_the_last_write_waits_for_it(self):
+        # One step, and a file of 90 MB after it: the write is seen and takes far longer than seeing.
+        flags = ["--layers", 8, "--heads", 2, "--width", 256, "--context", 8, "--micro-batch", 1,
+                 "--effective-batch", 1, "--steps", 1, "--eval-batches", 1]
+        for _ in range(20):
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
+            process = self.start(*flags, "--checkpoint", self.checkpoint)
+            wait_until(lambda: process.poll() is not None or any(self.checkpoint.glob("*")))
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=120)
+            self.assertIn(process.returncode, (0, 128 + signal.SIGTERM), err)
+            self.assertEqual([path.name for path in self.checkpoint.iterdir()], ["step-1.safetensors"])
+            if process.returncode:
+                break
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM)
+        self.assertEqual(json.loads(out.splitlines()[-1])["checkpoint"],
+                         str(self.checkpoint / "step-1.safetensors"))
+        self.assertEqual(self.result(*flags, "--checkpoint", self.checkpoint, "--resume")["steps"], 1)
+
     def test_a_second_signal_ends_the_program_at_once(self):
         # One micro-batch takes minutes: its edge is not the end.
         process = self.start("--width", 512, "--layers", 24, "--context", 64, "--micro-batch", 256,

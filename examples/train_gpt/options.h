@@ -42,6 +42,12 @@ struct Options {
   std::map<std::string, std::string> flags;  // every flag and its value, as text
 };
 
+/// Sequences that are computed at once as far as bits go: where these are not to depend on the
+/// micro-batch, a granule.
+inline int64_t unit(const Options& o) {
+  return o.accumulation.reproducible == "run" ? o.micro_batch : o.accumulation.granule;
+}
+
 /// Reads and checks the command line; nothing: help was printed. Throws WrongUsage.
 std::optional<Options> read_options(int argc, char** argv);
 

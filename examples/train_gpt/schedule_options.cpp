@@ -16,10 +16,14 @@ RateRule rate_rule(const std::string& word) {
                           : RateRule::none;
 }
 
-// By noise two micro-batches are the least that can be told apart.
+// By noise two micro-batches, or granules, are the least that can be told apart.
 BatchLimits limits_of(const Options& o) {
-  const int64_t least = o.schedules.by == "noise" ? 2 * o.micro_batch : o.micro_batch;
-  return {.smallest = least, .largest = o.schedules.largest, .multiple = o.micro_batch};
+  const int64_t least = o.schedules.by == "noise" ? 2 * unit(o) : unit(o);
+  return {.smallest = least, .largest = o.schedules.largest, .multiple = unit(o)};
+}
+
+const char* unit_flag(const Options& o) {
+  return o.accumulation.reproducible == "run" ? "--micro-batch" : "--granule";
 }
 
 Step warm_up_of(const Options& o) {
@@ -39,7 +43,8 @@ void add_schedule_flags(CLI::App& app, ScheduleOptions& o) {
                  ->check(CLI::IsMember({"noise", "plateau"}))
                  ->excludes(table);
   app.add_option("--max-batch", o.largest,
-                 "Of --batch-by; a multiple of --micro-batch (default: 8 effective batches)")
+                 "Of --batch-by; a multiple of --micro-batch, or of --granule under --reproducible "
+                 "split and ranks (default: 8 effective batches)")
       ->needs(by);
   auto* rule =
       app.add_option("--lr-rule", o.rule, "How the learning rate follows the effective batch")
@@ -54,7 +59,7 @@ void add_schedule_flags(CLI::App& app, ScheduleOptions& o) {
   auto* find = app.add_flag("--find-lr", o.find_lr,
                             "Sweep the learning rate upwards and suggest one; saves nothing");
   for (const char* other :
-       {"--lr", "--min-lr", "--warmup", "--dry-run", "--checkpoint", "--sample"})
+       {"--lr", "--min-lr", "--warmup", "--dry-run", "--verify", "--checkpoint", "--sample"})
     find->excludes(app.get_option(other));
   for (auto* other : {table, by, rule, ema}) find->excludes(other);
 }
@@ -62,8 +67,8 @@ void add_schedule_flags(CLI::App& app, ScheduleOptions& o) {
 void apply_schedule_flags(const CLI::App& app, Options& o) {
   ScheduleOptions& s = o.schedules;
   if (s.find_lr && app.count("--steps") == 0) o.steps = sweep_steps;
-  if (!s.by.empty() && app.count("--max-batch") == 0 && o.micro_batch > 0)
-    s.largest = (8 * o.effective_batch + o.micro_batch - 1) / o.micro_batch * o.micro_batch;
+  if (!s.by.empty() && app.count("--max-batch") == 0 && unit(o) > 0)
+    s.largest = (8 * o.effective_batch + unit(o) - 1) / unit(o) * unit(o);
 }
 
 void check_schedules(const Options& o) {
@@ -75,12 +80,13 @@ void check_schedules(const Options& o) {
               o.steps, " steps, got ", warm_up_of(o).value, "; try a shorter --warmup");
     });
   const std::string by = "--batch-by " + s.by + ": ";
-  require_usage(s.by != "noise" || o.effective_batch >= 2 * o.micro_batch, by,
-                "expected an --effective-batch of at least two micro-batches to compare, got ",
-                o.effective_batch, " in micro-batches of ", o.micro_batch);
+  require_usage(s.by != "noise" || o.effective_batch >= 2 * unit(o), by,
+                "expected an --effective-batch of at least two micro-batches to compare (two "
+                "granules under --reproducible split and ranks), got ",
+                o.effective_batch, " with ", unit_flag(o), " ", unit(o));
   if (!s.by.empty()) {
-    require_usage(s.largest % o.micro_batch == 0 && s.largest >= o.effective_batch,
-                  "--max-batch: expected a multiple of --micro-batch ", o.micro_batch,
+    require_usage(s.largest % unit(o) == 0 && s.largest >= o.effective_batch,
+                  "--max-batch: expected a multiple of ", unit_flag(o), " ", unit(o),
                   " from --effective-batch ", o.effective_batch, " on, got ", s.largest);
     as_usage(by.c_str(), [&] { make_batches(o); });
   }

@@ -147,9 +147,9 @@ double Training::validation_loss() const {
   for (int64_t i = 0; i < wanted; ++i) {
     const int64_t first = i * batches / wanted * size, length = std::min(size, all - first);
     const TokenBatch batch = window_batch(data.validation, first, length, context, options.device);
-    for (int64_t at = 0; at < length; at += options.micro_batch) {
+    for (int64_t at = 0; at < length; at += unit(options)) {
       stop_if_asked();
-      const Loss part = loss(batch.slice(at, std::min(options.micro_batch, length - at)));
+      const Loss part = loss(batch.slice(at, std::min(unit(options), length - at)));
       sum += part.sum().value().item();
       count += part.count().item();
     }

@@ -74,6 +74,27 @@ class Schedules(ProgramCase):
         self.assertEqual([line["loss"] for line in lines[:same]],
                          [line["loss"] for line in plain[:same]])
 
+    def test_a_tier_keeps_its_bits_under_any_micro_batch_where_the_batch_adapts(self):
+        flags = ["--reproducible", "split", "--effective-batch", 6, "--steps", 12, "--warmup", 2,
+                 "--eval-interval", 1, "--eval-batches", 3, "--dropout", 0.1]
+        for batch in (["--batch-by", "noise", "--lr", 1e-2], ["--batch-by", "plateau", "--lr", 0],
+                      ["--batch-by", "noise", "--granule", 2, "--lr", 1e-2],
+                      ["--batch-by", "plateau", "--lr", 0, "--reproducible", "ranks"]):
+            batches, hashes = set(), set()
+            with self.subTest(batch=batch):
+                for micro in (1, 2, 3, 6):
+                    log = self.folder / "log"
+                    result = self.train(*flags, *batch, "--micro-batch", micro, "--log", log)
+                    lines = [json.loads(line) for line in log.read_text().splitlines()]
+                    hashes.add((result["weights_sha256"], result["val_loss"], result["best_val_loss"]))
+                    batches.add(tuple(line["batch"] for line in lines))
+                self.assertEqual((len(hashes), len(batches)), (1, 1), (hashes, batches))
+                self.assertGreater(len(set(batches.pop())), 1)  # or nothing was adapted
+        # In the tier `run` both do depend on it, so the comparison can fail.
+        run_tier = {self.train(*flags, "--reproducible", "run", "--micro-batch", micro)["val_loss"]
+                    for micro in (1, 6)}
+        self.assertEqual(len(run_tier), 2)
+
     def test_averaged_weights_are_validated_beside_the_others_and_change_nothing(self):
         flags = ["--steps", 6, "--eval-interval", 3]
         plain, averaged = self.train(*flags), self.train(*flags, "--ema", 0.9)
@@ -151,7 +172,7 @@ class Schedules(ProgramCase):
                 ("--ema", ["--ema", 1]), ("--ema", ["--ema", -0.1]),
                 ("--steps", ["--find-lr", "--steps", 1]),
                 *(("--find-lr", ["--find-lr", *other]) for other in (
-                    ["--lr", 1], ["--min-lr", 0], ["--warmup", 1], ["--dry-run"], ["--ema", 0.9],
+                    ["--lr", 1], ["--verify", 2], ["--min-lr", 0], ["--warmup", 1], ["--dry-run"], ["--ema", 0.9],
                     ["--checkpoint", self.folder / "c"], ["--sample", 9], ["--lr-rule", "none"],
                     ["--batch-schedule", "0:4"], ["--batch-by", "noise"]))):
             self.refused(2, word, "train_gpt", "--data", self.text, *TINY, *flags)

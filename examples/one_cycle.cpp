@@ -164,6 +164,7 @@ int main(int argc, char** argv) {
                   "--effective-batch: expected a multiple of 8, got ", o.effective_batch);
     require_usage(o.threads >= 1 && o.threads <= 1024, "--threads: expected 1 to 1024, got ",
                   o.threads);
+    require_distinct({{"--data", o.data}, {"--log", o.log}});
     as_usage("", [&] { o.model.check(); });
     as_usage("--accumulate: ", [&] { accumulators::parse(o.accumulate); });
     run(o);

@@ -4,10 +4,13 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "accrue/accrue.h"
 
@@ -32,6 +35,26 @@ void as_usage(const char* flag, Check&& check) {
   } catch (const BadArgument& error) {
     throw WrongUsage(text(flag, error.what()));
   }
+}
+
+/// Whether both paths lead to one file, or would once it is made. Devices may be shared.
+inline bool same_file(const std::string& a, const std::string& b) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::exists(a, error) && !fs::is_regular_file(a, error)) return false;
+  if (fs::equivalent(a, b, error) && !error) return true;
+  return fs::weakly_canonical(a, error) == fs::weakly_canonical(b, error) && !error;
+}
+
+/// Throws WrongUsage if two of the flags name one file, which would be written over. An empty path
+/// is none.
+inline void require_distinct(std::vector<std::pair<const char*, std::string>> files) {
+  std::erase_if(files, [](const auto& file) { return file.second.empty(); });
+  for (size_t i = 0; i < files.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      require_usage(!same_file(files[i].second, files[j].second), files[i].first,
+                    ": expected another file than that of ", files[j].first, ", got '",
+                    files[i].second, "' for both");
 }
 
 /// Before flags are added: of a flag given twice the last counts, so that scripts can be

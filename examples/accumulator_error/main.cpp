@@ -148,6 +148,7 @@ int main(int argc, char** argv) {
                   "--elements: expected a multiple of 256 up to 16384, got ", g.elements);
     require_usage(g.training_steps >= 0, "--training-steps: expected 0 or more, got ",
                   g.training_steps);
+    require_distinct({{"--data", g.data}, {"--csv", o.csv}, {"--svg", o.svg}, {"--log", o.log}});
     run(o);
   });
 }

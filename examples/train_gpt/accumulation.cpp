@@ -1,6 +1,13 @@
 #include "accumulation.h"
 
+#include <limits>
+
 namespace accrue::examples {
+namespace {
+
+constexpr double largest_scale = std::numeric_limits<float>::max();
+
+}  // namespace
 
 void add_accumulation_flags(CLI::App& app, Accumulation& a) {
   std::string names;
@@ -26,8 +33,7 @@ void add_accumulation_flags(CLI::App& app, Accumulation& a) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--loss-scale", a.loss_scale,
-                 "Where the dynamic loss scale starts (default: 65536 for f16, else none)")
-      ->check(CLI::NonNegativeNumber);
+                 "Where the dynamic loss scale starts (default: 65536 for f16, else none)");
   app.add_flag("!--keep-non-finite", a.skip_non_finite,
                "Step even if the gradient is not finite; --consume other than close needs it");
 }
@@ -36,13 +42,18 @@ void check(const Accumulation& a) {
   require_usage(!a.accumulate.empty(), "--accumulate: expected a name, got none");
   as_usage("--accumulate: ", [&] { accumulators::parse(a.accumulate); });
   if (!a.filter.empty()) as_usage("--filter: ", [&] { filters::parse(a.filter); });
+  require_usage(!a.loss_scale || (*a.loss_scale > 0 && *a.loss_scale <= largest_scale),
+                "--loss-scale: expected a positive number that f32 holds, got ",
+                a.loss_scale.value_or(0));
+  require_usage(a.granule == 1 || a.reproducible != "run",
+                "--granule: expected --reproducible split or ranks, got run, which has none");
   const bool moments = a.consume == "adam_a" || a.consume == "invariant";
   require_usage(!moments || a.accumulate == "f32", "--accumulate: expected none with --consume ",
                 a.consume, ", which keeps no sums, got ", a.accumulate);
 }
 
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
-  const double scale = a.loss_scale > 0 ? a.loss_scale : dtype == DType::f16 ? 65536 : 0;
+  const double scale = a.loss_scale.value_or(dtype == DType::f16 ? 65536 : 0);
   if (scale == 0) return nullptr;
   return std::make_shared<LossScale>(LossScaleConfig{.initial = scale});
 }

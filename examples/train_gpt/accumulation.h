@@ -1,5 +1,6 @@
 // The flags that say how train_gpt's cycles add, filter and are read.
 #pragma once
+#include <optional>
 #include <string>
 
 #include "../program.h"
@@ -12,7 +13,7 @@ struct Accumulation {
   std::string accumulate = "f32", filter, consume = "close", reproducible = "run";
   int64_t granule = 1;
   bool skip_non_finite = true;
-  double loss_scale = 0;  // where it starts; 0: none, or 65536 for f16
+  std::optional<double> loss_scale;  // where it starts; unset: none, or 65536 for f16
 };
 
 void add_accumulation_flags(CLI::App& app, Accumulation& choice);

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 
 #include "../program.h"
 
@@ -144,6 +145,22 @@ std::map<std::string, std::string> values_of(const CLI::App& app) {
   return values;
 }
 
+// What is there must not be lost: neither what is read, nor the log of a training.
+void check_log(const Options& o) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  require_distinct({{"--data", o.data}, {"--log", o.log}});
+  if (o.log.empty()) return;
+  const fs::path log = fs::weakly_canonical(o.log, error);
+  require_usage(o.checkpoint.empty() || log.extension() != ".safetensors" ||
+                    log.parent_path() != fs::weakly_canonical(o.checkpoint, error),
+                "--log: expected another file than a checkpoint, got '", o.log, "'");
+  const bool other = o.verify > 0 || o.schedules.find_lr;
+  require_usage(!other || !fs::is_regular_file(log, error) || fs::is_empty(log, error),
+                "--log: expected a new file for what ", o.verify > 0 ? "--verify" : "--find-lr",
+                " finds, got '", o.log, "', which is not empty");
+}
+
 void check(const Options& o) {
   const auto at_least = [](const char* flag, auto value, auto least) {
     require_usage(value >= least && std::isfinite(static_cast<double>(value)), flag,
@@ -181,6 +198,7 @@ void check(const Options& o) {
                 o.warmup);
   require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
   check(o.accumulation);
+  check_log(o);
   require_usage(o.device.backend->supports(o.dtype), "--dtype: expected one that the device has");
 }
 

@@ -225,7 +225,9 @@ class Programs(ProgramCase):
                       ["--recompute", "all"], ["--resume"], ["--checkpoint-interval", 5],
                       ["--checkpoint-interval", 0, "--checkpoint", self.folder / "c"],
                       ["--sample", -1], ["--verify", -1],
-                      ["--verify", 2, "--dry-run"], ["--no-such-flag"], ["stray"],
+                      ["--verify", 2, "--dry-run"], ["--granule", 4],
+                      ["--loss-scale", "nan"], ["--loss-scale", "inf"], ["--loss-scale", 0],
+                      ["--loss-scale", -1], ["--loss-scale", 1e300], ["--no-such-flag"], ["stray"],
                       ["--width", 6, "--positions", "rope"]):
             done = self.refused(2, "--help", "train_gpt", "--data", self.text, *TINY, *flags)
             self.assertIn(str(flags[0]).strip("-"), done.stderr)
@@ -239,6 +241,34 @@ class Programs(ProgramCase):
             self.refused(2, str(flags[0]), "accumulator_error", *flags)
         self.refused(2, "--weights", "adam_moments", "--weights", 3)
         self.refused(2, "FILE", "readme")
+
+    def test_nothing_that_is_read_or_was_logged_is_written_over(self):
+        text, log = self.text.read_bytes(), self.folder / "log"
+        link = self.folder / "link"
+        link.symlink_to(self.text)
+        for path in (self.text, link, self.folder / "." / "text"):
+            self.refused(2, "--data", "train_gpt", "--data", self.text, *TINY, "--steps", 1, "--log", path)
+            self.refused(2, "--data", "one_cycle", "--data", self.text, "--log", path)
+            for flag in ("--log", "--csv", "--svg"):
+                self.refused(2, "--data", "accumulator_error", "--data", self.text, flag, path)
+        new = self.folder / "new"
+        self.refused(2, "--csv", "accumulator_error", "--csv", new, "--svg", self.folder / "." / "new")
+        self.assertEqual((self.text.read_bytes(), new.exists()), (text, False))
+
+        folder = self.folder / "checkpoint"
+        flags = ["--steps", 2, "--checkpoint", folder]
+        self.train(*flags, "--log", log)
+        logged, saved = log.read_bytes(), folder / "step-2.safetensors"
+        before = saved.read_bytes()
+        self.refused(2, "checkpoint", "train_gpt", "--data", self.text, *TINY, *flags, "--resume",
+                     "--log", saved)
+        self.refused(2, "not empty", "train_gpt", "--data", self.text, *TINY, *flags, "--resume",
+                     "--verify", 2, "--log", log)
+        self.refused(2, "not empty", "train_gpt", "--data", self.text, *TINY, "--find-lr", "--log", log)
+        self.assertEqual((log.read_bytes(), saved.read_bytes()), (logged, before))
+        log.write_bytes(b"")
+        self.train("--verify", 2, "--log", log)
+        self.assertGreater(len(log.read_text().splitlines()), 2)
 
     def test_unusable_files_are_errors_that_name_them(self):
         empty, short = self.folder / "empty", self.folder / "short"

@@ -2,6 +2,7 @@
 // that are not finite, bytes.
 #include <algorithm>
 #include <functional>
+#include <random>
 
 #include "feed.h"
 
@@ -77,6 +78,20 @@ TEST_CASE("every accumulator stays within its bound, whatever is added and howev
         const std::vector<Tensor> gradients = micro_gradients(k, 16, one.number);
         CHECK(error_of(accumulator, gradients) <= accumulator->error_bound(k));
       }
+}
+
+TEST_CASE("every accumulator stays within its bound in any order") {
+  std::mt19937_64 random(1);
+  for (const auto& accumulator : accumulators::all())
+    for (const Series& one : series) {
+      CAPTURE(accumulator->name());
+      CAPTURE(one.name);
+      std::vector<Tensor> gradients = micro_gradients(64, 16, one.number);
+      for (int i = 0; i < 10; ++i) {
+        std::ranges::shuffle(gradients, random);
+        CHECK(error_of(accumulator, gradients) <= accumulator->error_bound(64));
+      }
+    }
 }
 
 TEST_CASE("a bound that promises too much is caught") {

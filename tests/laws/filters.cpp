@@ -155,6 +155,14 @@ TEST_CASE("clip: no micro-batch weighs more than the limit, and the others are a
     }
 }
 
+TEST_CASE("clip of micro-batches depends on the split, as it must") {
+  const Plane plane;
+  Cycle cycle(parameters(plane), {.filter = filters::clip(1)});
+  // 3 and 0 along the first axis, 0 and 4 along the second: clipped apart, then together.
+  CHECK(sums_of(plane.run(cycle, {3, 0, 0, 4})) == Many{{1, 1}});
+  CHECK(relative_error(sums_of(plane.run(cycle, {3, 4})), {{0.6, 0.8}}) <= law);
+}
+
 TEST_CASE("clip: a limit that nothing reaches has the bits of no filter, loss scaled or not") {
   for (Where where : {single, Where{Device::cpu(), DType::bf16}}) {
     const Stage s(where);
@@ -244,7 +252,8 @@ TEST_CASE("agreement depends on the order: the first micro-batch decides") {
 
 TEST_CASE(
     "a dropped micro-batch leaves the bits of the cycle without it: sums, loss, count, step") {
-  for (Where where : {single, Where{Device::cpu(), DType::bf16}, exact()})
+  for (Where where :
+       {single, Where{Device::cpu(), DType::bf16}, Where{Device::cpu(), DType::f16}, exact()})
     for (const auto& accumulator : accumulators::all())
       for (Harm harm : {Harm::loss, Harm::gradient})
         for (size_t dropped : {0, 1, 2}) {

@@ -112,7 +112,10 @@ struct Process {
   }
 };
 
-const Where wheres[]{{Device::cpu(), DType::f32}, {Device::cpu(), DType::bf16}, exact()};
+const Where wheres[]{{Device::cpu(), DType::f32},
+                     {Device::cpu(), DType::bf16},
+                     {Device::cpu(), DType::f16},
+                     exact()};
 // Every accumulator, and every other choice that has a state of its own.
 std::vector<std::string> choices() {
   std::vector<std::string> all{"kahan:*.bias,bf16:*.ln_1.*",

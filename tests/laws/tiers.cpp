@@ -1,49 +1,9 @@
 // Reproducibility: `split` gives the same bits for every micro-batch size, `ranks` for any number
 // of ranks too; neither depends on how many threads work. `run` promises none of that.
-#include <omp.h>
-
-#include "support.h"
+#include "laws/tiers.h"
 
 namespace accrue::test {
 namespace {
-
-const Where single{Device::cpu(), DType::f32}, half{Device::cpu(), DType::bf16};
-constexpr int64_t sizes[]{1, 2, 3, 4, 6, 7, 12};
-// Ragged: sequences of different lengths, one of them empty.
-const std::vector<int64_t> valid{6, 1, 4, 6, 0, 2, 5, 3, 6, 6, 1, 4};
-
-GptConfig with_dropout() {
-  GptConfig config = tiny_gpt();  // tied weights
-  config.dropout = 0.2;
-  return config;
-}
-
-struct Stage {
-  Gpt model;
-  TokenBatch batch;
-  explicit Stage(Where where, const GptConfig& config = with_dropout(),
-                 const std::vector<int64_t>& lengths = valid)
-      : model(config),
-        batch(token_batch(config, static_cast<int64_t>(lengths.size()), where.device, 5, lengths)) {
-    initialize(model, {where.device, where.dtype}, Seed{1});
-  }
-};
-
-// Weights, optimizer and losses after some steps.
-std::string trained(Where where, const CycleOptions& options, int64_t micro, int64_t steps = 2) {
-  const Stage s(where);
-  AdamW optimizer(parameters(s.model), {.lr = 0.01, .weight_decay = 0.1, .clip = 1});
-  Cycle cycle(parameters(s.model), options);
-  std::string losses;
-  for (int64_t i = 0; i < steps; ++i) {
-    const StepReport report =
-        optimizer.step(cycle.run(s.batch, {.samples = micro}, chunked_loss(s.model)));
-    CHECK(!report.skipped);
-    losses += text(std::bit_cast<int64_t>(report.mean_loss), ' ',
-                   std::bit_cast<int64_t>(report.gradient_norm), ' ');
-  }
-  return weight_bits(parameters(s.model)) + state_bits(optimizer) + losses;
-}
 
 std::vector<std::string> bits_of_sums(const ClosedCycle& closed) {
   std::vector<std::string> bits;
@@ -99,12 +59,6 @@ std::vector<Tensor> joined(std::vector<std::vector<Tensor>> roots) {
   return roots[0];
 }
 
-struct Threads {
-  int before = omp_get_max_threads();
-  explicit Threads(int count) { omp_set_num_threads(count); }
-  ~Threads() { omp_set_num_threads(before); }
-};
-
 }  // namespace
 
 TEST_CASE("split: the same bits for every micro-batch size and accumulator, f32 and bf16") {
@@ -118,7 +72,7 @@ TEST_CASE("split: the same bits for every micro-batch size and accumulator, f32 
                                    .reproducible = Reproducible::split,
                                    .granule = granule};
         const std::string expected = trained(where, options, 12);
-        for (int64_t size : sizes) CHECK(trained(where, options, size) == expected);
+        for (int64_t size : tier_sizes) CHECK(trained(where, options, size) == expected);
       }
 }
 
@@ -132,7 +86,7 @@ TEST_CASE("ranks: the same for every accumulator that it allows") {
                                    .reproducible = Reproducible::ranks,
                                    .granule = granule};
         const std::string expected = trained(where, options, 12);
-        for (int64_t size : sizes) CHECK(trained(where, options, size) == expected);
+        for (int64_t size : tier_sizes) CHECK(trained(where, options, size) == expected);
         if (std::string(name) == "f32") {
           CycleOptions tree = options;
           tree.accumulate = accumulators::parse("tree");
@@ -141,7 +95,7 @@ TEST_CASE("ranks: the same for every accumulator that it allows") {
       }
 }
 
-TEST_CASE("split with filters, with steps in backward, with blocks run again: the same bits") {
+TEST_CASE("split with filters, with blocks run again: the same bits") {
   for (const auto& filter : {filters::clip(0.5), filters::observe(), filters::agreement(1)}) {
     CAPTURE(filter->name());
     const CycleOptions options{.filter = filter, .reproducible = Reproducible::split};

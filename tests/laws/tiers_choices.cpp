@@ -1,0 +1,113 @@
+// Reproducibility together with other choices: consumption, f16, many steps, threads, random keys.
+#include "laws/tiers.h"
+
+namespace accrue::test {
+namespace {
+
+constexpr Reproducible tiers[]{Reproducible::split, Reproducible::ranks};
+
+CycleOptions in(Reproducible tier) { return {.reproducible = tier}; }
+
+}  // namespace
+
+TEST_CASE("split and ranks with steps in backward: the same bits for every micro-batch size") {
+  for (Where where : {single, half})
+    for (Reproducible tier : tiers) {
+      const Choose choose = [tier](AdamW& adam) {
+        return CycleOptions{
+            .consume = in_backward({&adam}), .reproducible = tier, .skip_non_finite = false};
+      };
+      const std::string expected = trained(Stage(where), choose, 12, 2, 0);
+      for (int64_t size : {1, 3, 5, 7})
+        CHECK(trained(Stage(where), choose, size, 2, 0) == expected);
+    }
+}
+
+TEST_CASE(
+    "split with AdamA and batch-size-invariant Adam: the same bits, which run does not give") {
+  for (Where where : {single, half})
+    for (double exponent : {0.0, 1.0}) {
+      const auto choose = [exponent](Reproducible tier) -> Choose {
+        return [=](AdamW& adam) {
+          return CycleOptions{.accumulate = {{"*", into_moments(adam, exponent)}},
+                              .reproducible = tier,
+                              .skip_non_finite = false};
+        };
+      };
+      const auto bits = [&](Reproducible tier, int64_t size) {
+        return trained(Stage(where), choose(tier), size, 2, 0);
+      };
+      for (int64_t size : {1, 5, 7})
+        CHECK(bits(Reproducible::split, size) == bits(Reproducible::split, 12));
+      CHECK(bits(Reproducible::run, 5) != bits(Reproducible::run, 12));
+    }
+}
+
+TEST_CASE("split and ranks in f16 with a loss scale: the same bits for every micro-batch size") {
+  for (Reproducible tier : tiers) {
+    const auto bits = [&](int64_t size) {
+      CycleOptions options = in(tier);
+      options.loss_scale = std::make_shared<LossScale>(LossScaleConfig{.initial = 1024});
+      return trained(f16, options, size);
+    };
+    for (int64_t size : {1, 5, 7}) CHECK(bits(size) == bits(12));
+  }
+}
+
+TEST_CASE("split: after 20 steps the weights still have the same bits, in run they have not") {
+  for (Where where : {single, half}) {
+    const std::string expected = trained(where, in(Reproducible::split), 12, 20);
+    for (int64_t size : {1, 5, 7})
+      CHECK(trained(where, in(Reproducible::split), size, 20) == expected);
+    CHECK(trained(where, {}, 5, 20) != trained(where, {}, 12, 20));
+  }
+}
+
+TEST_CASE("split: another seed of the random numbers gives other bits from the same weights") {
+  const auto bits = [](int64_t seed) {
+    Stage s(single);
+    const Stage same(single);
+    initialize(s.model, {single.device, single.dtype}, Seed{seed});
+    const Parameters from = parameters(same.model), to = parameters(s.model);
+    for (size_t i = 0; i < from.size(); ++i) {
+      Tensor master = to.list[i]->master;
+      launch(master.device(), kernel::Copy{from.list[i]->master.in(), master.out(), Write::set});
+      to.list[i]->changed();
+    }
+    Cycle cycle(to, in(Reproducible::split));
+    std::string all;
+    const ClosedCycle closed = cycle.run(s.batch, {.samples = 5}, chunked_loss(s.model));
+    for (const GradBuffer* buffer : closed.buffers()) all += bits_of(buffer->state("sum"));
+    return all;
+  };
+  CHECK(bits(1) == bits(1));
+  CHECK(bits(1) != bits(2));
+}
+
+TEST_CASE("the number of threads changes no bit of a step: tiers, accumulators, norm and clip") {
+  GptConfig config = with_dropout();
+  config.width = 64;
+  config.context = 32;
+  const std::vector<int64_t> lengths{32, 7, 0, 32};
+  const auto bits = [&](Where where, const CycleOptions& options, int threads) {
+    const Threads set(threads);
+    return trained(
+        Stage(where, config, lengths), [&](AdamW&) { return options; }, 3);
+  };
+  const auto check = [&](Where where, const CycleOptions& options) {
+    const std::string expected = bits(where, options, 1);
+    for (int threads : {2, 5}) CHECK((bits(where, options, threads) == expected));
+  };
+  for (Where where : {single, half})
+    for (const auto& accumulator : accumulators::all()) {
+      CAPTURE(text_of(where));
+      CAPTURE(accumulator->name());
+      check(where, {.accumulate = {{"*", accumulator}}, .reproducible = Reproducible::split});
+    }
+  check(single, in(Reproducible::ranks));
+  check(half, in(Reproducible::ranks));
+  check(single, {.filter = filters::clip(0.5), .reproducible = Reproducible::split});
+  CHECK((bits(single, {}, 1) != bits(half, {}, 1)));
+}
+
+}  // namespace accrue::test

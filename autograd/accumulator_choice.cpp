@@ -7,17 +7,20 @@ std::vector<std::shared_ptr<const Accumulator>> all() {
   return {f32(), f64(), bf16(), bf16_stochastic(), kahan(), tree(), fixed_point()};
 }
 
-std::shared_ptr<const Accumulator> named(std::string_view name) {
+std::shared_ptr<const Accumulator> named(std::string_view name, const Own& own) {
+  Own choices = all();
+  choices.insert(choices.end(), own.begin(), own.end());
   std::string names;
-  for (const auto& one : all()) {
+  for (const auto& one : choices) {
     if (one->name() == name) return one;
     names += names.empty() ? "" : ", ";
     names += one->name();
   }
-  throw BadArgument(text("[accumulator] expected one of ", names, "; got ", name));
+  throw BadArgument(text("[accumulator] expected one of ", names, "; got ", name,
+                         "; patterns follow the name: kahan:*.ln_1.*"));
 }
 
-Accumulators parse(std::string_view choice) {
+Accumulators parse(std::string_view choice, const Own& own) {
   Accumulators result;
   for (size_t comma = 0; comma != std::string_view::npos;) {
     comma = choice.find(',');
@@ -27,7 +30,7 @@ Accumulators parse(std::string_view choice) {
     const std::string_view pattern = bare ? "*" : one.substr(colon + 1);
     require(!pattern.empty(), "[accumulator] expected name:pattern, got ", one,
             "; try kahan:*.ln_1.*,f32:*");
-    result.emplace_back(pattern, named(one.substr(0, colon)));
+    result.emplace_back(pattern, named(one.substr(0, colon), own));
     if (comma != std::string_view::npos) choice = choice.substr(comma + 1);
   }
   return result;

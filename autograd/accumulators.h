@@ -31,10 +31,13 @@ std::shared_ptr<const Accumulator> tree();
 std::shared_ptr<const Accumulator> fixed_point();
 /// All of them.
 std::vector<std::shared_ptr<const Accumulator>> all();
-/// By name; throws BadArgument that lists the names.
-std::shared_ptr<const Accumulator> named(std::string_view name);
+
+/// Accumulators that a program brings along.
+using Own = std::vector<std::shared_ptr<const Accumulator>>;
+/// By name, of these and of a program's own; throws BadArgument that lists the names.
+std::shared_ptr<const Accumulator> named(std::string_view name, const Own& own = {});
 /// "kahan" for all, or pairs "name:pattern" with commas between: "kahan:*.ln_1.*,bf16:*".
-Accumulators parse(std::string_view choice);
+Accumulators parse(std::string_view choice, const Own& own = {});
 
 }  // namespace accumulators
 }  // namespace accrue

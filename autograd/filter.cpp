@@ -58,7 +58,9 @@ double number_in(std::string_view choice, size_t colon) {
              *last = choice.data() + choice.size();
   const auto [end, error] = std::from_chars(first, last, value);
   require(colon != std::string_view::npos && error == std::errc() && end == last,
-          "[filter] expected a number after the colon, got ", choice, "; try clip:1.0");
+          "[filter] expected a number after the colon, got ", choice,
+          "; try clip:1.0 or "
+          "agreement:0.9");
   return value;
 }
 

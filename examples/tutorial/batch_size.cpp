@@ -56,7 +56,7 @@ void run() {
     });
     const std::optional<Prefix> prefix = closed.prefix();
     noise.update(prefix, optimizer.step(std::move(closed)));
-    if (i != 40 && i != 400 && i != 4000) continue;
+    if (i != 40 && i != 100 && i != 400 && i != 1000 && i != 4000) continue;
     std::printf("after %4lld cycles %18.1f %8.1f %9.1f\n", static_cast<long long>(i),
                 noise.squared_gradient(), noise.variance(), noise.value().value_or(NAN));
     result["noise_scale"] = noise.value().value_or(NAN);

@@ -1,4 +1,5 @@
 // precision: what each accumulator makes of sums that are easy to check in one's head.
+#include <cmath>
 #include <cstdio>
 
 #include "../program.h"
@@ -42,17 +43,18 @@ double sum_of(const Weight& model, std::shared_ptr<const Accumulator> accumulato
 void run() {
   Weight model;
   initialize(model, {Device::reference()}, Seed{1});
-  std::vector<double> tiny(1 + 1024, 0x1p-24);
-  tiny[0] = 1;  // each of the others is half of what f32 can add to 1
+  const double small = 0x1p-24;  // half of what f32 can add to 1
+  std::vector<double> tiny(1 + 1024, small);
+  tiny[0] = 1;
   const struct {
-    const char* name;
+    std::string name;
     std::vector<double> terms;
   } cases[]{{"256 + 1", {256, 1}},
             {"1, 2,048 times", std::vector<double>(2048, 1)},
-            {"1 + 1024 x 2^-24", tiny}};
+            {"1 + 1024 x " + text("2^", std::log2(small)), tiny}};
   std::printf("%-16s", "");
-  for (const auto& one : cases) std::printf(" %18s", one.name);
-  std::printf("\n%-16s %18s %18s %18.9f\n", "exact", "257", "2048", 1 + 1024 * 0x1p-24);
+  for (const auto& one : cases) std::printf(" %18s", one.name.c_str());
+  std::printf("\n%-16s %18s %18s %18.9f\n", "exact", "257", "2048", 1 + 1024 * small);
   nlohmann::ordered_json rows;
   for (const auto& accumulator : accumulators::all()) {
     std::vector<double> sums;

@@ -62,16 +62,17 @@ void run() {
   }
   // The mistake: each micro-batch's mean, and then the mean of those.
   Numbers mean_of_means(whole.size());
-  double mean_loss = 0;
+  double mean_loss = 0, counts[2];
   for (int64_t k = 0; k < 2; ++k) {
     const ClosedCycle closed = cycle.run(batch.slice(k, 1), {.samples = 1}, loss);
+    counts[k] = closed.count();
     mean_loss += closed.mean_loss() / 2;
     const Numbers part = gradient(closed, 1 / closed.count() / 2);
     for (size_t i = 0; i < part.size(); ++i) mean_of_means[i] += part[i];
   }
   std::printf("mean of means:      mean loss %.6f\n", mean_loss);
-  std::printf("weight of a token:  1/8 = 0.125; by the mean of means 1/2 and 1/14 = %.3f\n",
-              1 / 14.0);
+  std::printf("weight of a token:  1/%g = %.3f; by the mean of means %.3f and %.3f\n",
+              counts[0] + counts[1], 1 / (counts[0] + counts[1]), 0.5 / counts[0], 0.5 / counts[1]);
   const double good = distance(accrued, whole), bad = distance(mean_of_means, whole);
   std::printf("gradient, two micro-batches against one batch: equal to 1e-12: %s\n",
               good <= 1e-12 ? "yes" : "no");

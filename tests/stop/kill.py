@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Kills train_gpt with SIGKILL at random moments, resumes it each time, and compares weights and log
-with those of an uninterrupted run.
+with those of an uninterrupted run. Goes on until there were KILLS of them, of which enough hit what
+is to be tested: a write, or a run that had itself been resumed.
 
     kill.py TRAIN_GPT KILLS [FLAG…]
 """
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,10 @@ VARIANTS = [("--accumulate f32", "1m"), ("--accumulate kahan", "2m"), ("--accumu
             ("--reproducible split --accumulate bf16_stochastic", "1m"), ("--reproducible ranks", "1m"),
             ("--filter drop-non-finite", "1m"),
             ("--loss-scale 1e36", "1m")]  # its first cycles are skipped
-WINDOW = 0.25  # seconds from start to kill, at most
+# At a random moment of a run, a tenth of it starting, half are past a step and a third within a write.
+# How many really are hangs on the machine: so more kills follow, not a failure, where they were too few,
+# up to as many as no machine needs that resumes at all and writes for a fiftieth of its time.
+RESUMED, HALF_WRITTEN, MOST = KILLS // 5, KILLS // 20, 5 * KILLS
 
 
 def fail(*words):
@@ -43,29 +48,53 @@ def finished(process, out, err):
     return json.loads(out.splitlines()[-1])
 
 
+class Tally:
+    """What the kills have hit so far."""
+
+    def __init__(self):
+        self.kills = self.resumed = self.half_written = 0
+
+    def enough(self):
+        if self.kills >= MOST:
+            fail(f"of {self.kills} kills {self.half_written} hit a write and {self.resumed} were followed "
+                 f"by a resume that got on from past the first step, expected {HALF_WRITTEN} and {RESUMED}")
+        return (self.kills >= KILLS and self.resumed >= RESUMED and
+                self.half_written >= HALF_WRITTEN)
+
+
+def newest(folder):
+    """Step and micro-batch of the newest checkpoint; None: there is none."""
+    found = [re.match(r"step-(\d+)(?:-micro-(\d+))?\.safetensors$", path.name)
+             for path in folder.glob("*")]
+    return max(((int(one[1]), int(one[2] or 0)) for one in found if one), default=None)
+
+
 class Chain:
-    """One run, killed again and again until it is done."""
+    """One run of `seconds`, killed again and again until it is done."""
 
-    def __init__(self, folder, flags, moments):
-        self.folder, self.flags, self.moments = folder, flags, moments
-        self.kills = self.half_written = 0
+    def __init__(self, folder, flags, seconds, moments, tally):
+        self.folder, self.flags, self.seconds = folder, flags, seconds
+        self.moments, self.tally = moments, tally
 
-    def run(self, enough):
+    def run(self):
         checkpoint = self.folder / "checkpoint"
         while True:
-            files = [path.name for path in checkpoint.glob("*")]
-            self.half_written += any(".temporary-" in name for name in files)
-            resume = ["--resume"] if any(name.endswith(".safetensors") for name in files) else []
+            saved = newest(checkpoint)
+            resume = ["--resume"] if saved else []
             process = subprocess.Popen([TRAIN, *self.flags, "--checkpoint", checkpoint, *resume],
                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             try:
-                wait = None if self.kills >= enough else self.moments.uniform(0, WINDOW)
-                return finished(process, *process.communicate(timeout=wait))
+                wait = None if self.tally.enough() else self.moments.uniform(0, self.seconds)
+                result = finished(process, *process.communicate(timeout=wait))
+                self.tally.resumed += bool(saved and saved[0])
+                return result
             except subprocess.TimeoutExpired:
                 process.kill()
                 out, err = process.communicate()
                 if process.returncode == -9:
-                    self.kills += 1
+                    self.tally.kills += 1
+                    self.tally.resumed += bool(saved and saved[0]) and newest(checkpoint) != saved
+                    self.tally.half_written += any(checkpoint.glob("*.temporary-*"))
                     if err:
                         fail("killed after words on stderr:", err)
                 else:  # it ended at the same moment
@@ -75,25 +104,28 @@ class Chain:
 def main():
     moments = random.Random(5)
     began = time.monotonic()
-    kills = chains = half_written = 0
+    tally, chains = Tally(), 0
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         (root / "text").write_text("To be, or not to be: that is the question.\n" * 60)
         whole = {}
-        while kills < KILLS:
+        while not tally.enough():
             variant, interval = VARIANTS[chains % len(VARIANTS)]
             folder = root / str(chains)
             folder.mkdir()
             flags = ["--data", root / "text", *TINY, *variant.split(), *EXTRA]
             if variant not in whole:
-                log = root / f"whole-{len(whole)}"
-                done = subprocess.run([TRAIN, *flags, "--log", log], capture_output=True, text=True,
-                                      check=False)
-                whole[variant] = (finished(done, done.stdout, done.stderr), log_of(log))
+                log, saved = root / f"whole-{len(whole)}", root / f"saved-{len(whole)}"
+                start = time.monotonic()  # with its checkpoints, as the runs that are killed
+                done = subprocess.run([TRAIN, *flags, "--log", log, "--checkpoint", saved,
+                                       "--checkpoint-interval", interval], capture_output=True,
+                                      text=True, check=False)
+                seconds = time.monotonic() - start
+                whole[variant] = (finished(done, done.stdout, done.stderr), log_of(log), seconds)
             log = folder / "log"
-            chain = Chain(folder, [*flags, "--log", log, "--checkpoint-interval", interval], moments)
-            result = chain.run(KILLS - kills)
-            expected, lines = whole[variant]
+            expected, lines, seconds = whole[variant]
+            result = Chain(folder, [*flags, "--log", log, "--checkpoint-interval", interval], seconds,
+                           moments, tally).run()
             for key in ("weights_sha256", "val_loss", "best_val_loss", "steps"):
                 if result[key] != expected[key]:
                     fail(variant, interval, key, "expected", expected[key], "got", result[key])
@@ -102,12 +134,11 @@ def main():
             left = sorted(path.name for path in (folder / "checkpoint").iterdir())
             if any(".temporary-" in name for name in left) or len(left) > 2:
                 fail("left in the folder:", left)
-            kills, chains = kills + chain.kills, chains + 1
-            half_written += chain.half_written
-        if len({result["weights_sha256"] for result, _ in whole.values()}) == 1 < len(whole):
+            chains += 1
+        if len({result["weights_sha256"] for result, _, _ in whole.values()}) == 1 < len(whole):
             fail("all variants gave the same weights: this could not fail")
-    print(f"{kills} kills in {chains} runs, {half_written} of them in the middle of a write; "
-          f"{time.monotonic() - began:.0f} s")
+    print(f"{tally.kills} kills in {chains} runs, {tally.half_written} of them in the middle of a write; "
+          f"{tally.resumed} resumes that got on from past the first step; {time.monotonic() - began:.0f} s")
 
 
 main()

@@ -16,7 +16,7 @@ install(FILES accrue.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/accrue)
 
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/accrue)
 install(
-  TARGETS accrue accrue_core accrue_reference accrue_cpu accrue_autograd accrue_nn accrue_optim
+  TARGETS accrue accrue_core accrue_reference accrue_cpu accrue_cuda accrue_autograd accrue_nn accrue_optim
   EXPORT accrue-targets)
 install(EXPORT accrue-targets NAMESPACE accrue:: DESTINATION ${package_folder})
 

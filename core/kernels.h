@@ -259,6 +259,10 @@ struct Backend {
   Allocator* memory;
   bool (*supports)(DType);  // as the dtype of activations
   Kernels kernels;
+  // Between the host's memory and this one, in the order of what was enqueued before; null where
+  // they are the same. to_host waits; from_host may return earlier, but has read the host's bytes.
+  void (*to_host)(void* host, const void* device, size_t bytes) = nullptr;
+  void (*from_host)(void* device, const void* host, size_t bytes) = nullptr;
 };
 
 /// Gets the kernel's workspace and runs it; in a dry run only counts the workspace; on shapes

@@ -12,35 +12,6 @@ namespace accrue {
 
 using namespace safetensors;
 
-namespace {
-
-struct Strided {
-  std::byte* data;
-  Shape strides;  // in elements
-};
-
-// Copies bytes, where the copy kernel converts numbers: large i64 must not pass through an f64.
-void copy_elements(Strided to, Strided from, const Shape& shape, size_t element_bytes,
-                   int dimension = 0) {
-  if (dimension == shape.rank) {
-    std::memcpy(to.data, from.data, element_bytes);
-    return;
-  }
-  for (int64_t i = 0; i < shape[dimension]; ++i) {
-    copy_elements(to, from, shape, element_bytes, dimension + 1);
-    to.data += to.strides[dimension] * static_cast<int64_t>(element_bytes);
-    from.data += from.strides[dimension] * static_cast<int64_t>(element_bytes);
-  }
-}
-
-void copy_row_major(const Tensor& tensor, std::byte* to) {
-  auto* data = static_cast<std::byte*>(const_cast<void*>(tensor.in().data));
-  copy_elements({to, contiguous_strides(tensor.shape())}, {data, tensor.strides()}, tensor.shape(),
-                size_of(tensor.dtype()));
-}
-
-}  // namespace
-
 SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   const std::string_view header = header_of(file_.bytes(), path);
   data_ = file_.bytes().subspan(length_bytes + header.size());
@@ -94,15 +65,7 @@ void SafetensorsFile::load(std::string_view name, Tensor& into) const {
   require(it.shape == into.shape() && dtype == into.dtype(), "[safetensors] expected ",
           into.dtype(), into.shape(), " for ", Quoted(name), " of '", file_.path(), "', got ",
           dtype, it.shape, "; try a model of the same sizes");
-  auto* to = static_cast<std::byte*>(into.out().data);
-  auto* from = const_cast<std::byte*>(bytes(name).data());
-  if (!to) return;  // a dry run
-  if (into.is_contiguous()) {
-    std::memcpy(to, from, it.bytes);
-  } else {
-    copy_elements({to, into.strides()}, {from, contiguous_strides(it.shape)}, it.shape,
-                  size_of(dtype));
-  }
+  into.copy_from_host(bytes(name).data());
 }
 
 Tensor SafetensorsFile::tensor(std::string_view name, Device device) const {
@@ -161,8 +124,8 @@ void SafetensorsImage::copy(std::byte* to) const {
   to += head_.size();
   for (const auto& [name, tensor] : tensors_) {
     const size_t all = tensor.bytes();
-    if (!tensor.is_contiguous())
-      copy_row_major(tensor, to);
+    if (!tensor.is_contiguous() || !tensor.device().on_host())
+      tensor.copy_to_host(to);
     else
       for (size_t at = 0; at < all; at += most)
         parts.push_back({to + at, data_of(tensor) + at, std::min(most, all - at)});
@@ -175,11 +138,11 @@ void SafetensorsImage::copy(std::byte* to) const {
 void SafetensorsImage::pass(const WriteBytes& write) const {
   write(std::as_bytes(std::span(head_)));
   for (const auto& [name, tensor] : tensors_) {
-    if (tensor.is_contiguous()) {
+    if (tensor.is_contiguous() && tensor.device().on_host()) {
       write({data_of(tensor), tensor.bytes()});
     } else {
       std::vector<std::byte> bytes(tensor.bytes());
-      copy_row_major(tensor, bytes.data());
+      tensor.copy_to_host(bytes.data());
       write(bytes);
     }
   }

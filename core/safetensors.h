@@ -69,7 +69,7 @@ class SafetensorsImage {
                             const std::map<std::string, std::string>& metadata = {});
 
   size_t bytes() const { return bytes_; }
-  /// Copies the whole file to `to`, with all threads. The tensors must lie in host memory.
+  /// Copies the whole file to `to`, with all threads. Synchronises.
   void copy(std::byte* to) const;
   /// Hands the file over in order, piece by piece.
   void pass(const WriteBytes& write) const;

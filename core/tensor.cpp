@@ -30,6 +30,11 @@ Shape broadcast(const char* operation, const Shape& a, const Shape& b) {
   return result;
 }
 
+bool Device::on_host() const { return backend->memory == &host_allocator(); }
+bool Device::shares_memory(const Device& other) const {
+  return backend->memory == other.backend->memory;
+}
+
 Storage::Storage(Device device_, size_t bytes_, Tag tag_)
     : bytes(bytes_), device(device_), tag(tag_), dry(current_mode() != Mode::run) {
   data = device.backend->memory->allocate(bytes, tag, dry);
@@ -87,6 +92,8 @@ Out Tensor::out() {
 
 void* Tensor::address(DType expected) {
   require(dtype_ == expected, "[tensor] expected dtype ", dtype_, " for its data, got ", expected);
+  require(!*this || device_.on_host(), "[tensor] expected memory that the host can read, got ",
+          device_, "; try to_vector(), or to(Device::cpu())");
   return out().data;
 }
 
@@ -165,8 +172,15 @@ Tensor Tensor::expand(const Shape& shape) const {
 std::vector<double> Tensor::to_vector() const {
   std::vector<double> numbers(elements(), 1.0);
   if (!in().data) return numbers;
-  const Out to{numbers.data(), shape_, contiguous_strides(shape_), DType::f64};
-  launch(device_, kernel::Copy{in(), to, Write::set});
+  if (device_.on_host()) {
+    const Out to{numbers.data(), shape_, contiguous_strides(shape_), DType::f64};
+    launch(device_, kernel::Copy{in(), to, Write::set});
+  } else {
+    const TagScope tag(Tag::workspace);
+    Tensor wide(shape_, DType::f64, device_);
+    launch(device_, kernel::Copy{in(), wide.out(), Write::set});
+    wide.copy_to_host(numbers.data());
+  }
   return numbers;
 }
 

@@ -1,6 +1,5 @@
 // Tensor: plain numbers with a shape, on a device. It knows nothing of gradients.
 #pragma once
-#include <algorithm>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,6 +21,15 @@ struct Device {
 
   static Device cpu();        // oneDNN and vectorised kernels; f32, bf16 and f16
   static Device reference();  // naive loops in any floating dtype, f64 included
+  /// The first GPU. Throws Failure where accrue was built without CUDA, or no GPU can be used.
+  static Device cuda();
+  /// Whether cuda() would give one.
+  static bool has_cuda();
+
+  /// Whether the host can read and write the device's memory.
+  bool on_host() const;
+  /// Whether kernels of both work on the same memory.
+  bool shares_memory(const Device&) const;
   bool operator==(const Device&) const = default;
 };
 std::ostream& operator<<(std::ostream&, const Device&);
@@ -102,7 +110,16 @@ class Tensor {
   /// The number of a one-element tensor. Synchronises.
   double item() const;
 
-  /// First element, for host code. Null where there is no memory (dry run, shapes).
+  /// These numbers for kernels of `device`: a handle on the same memory where both devices share
+  /// it, else a row-major copy, byte for byte; that synchronises.
+  Tensor to(Device device) const;
+  /// All bytes, row-major, to and from host memory, which may be reused on return. copy_to_host()
+  /// synchronises. Nothing in a dry run.
+  void copy_to_host(void* to) const;
+  void copy_from_host(const void* from);
+
+  /// First element, for host code. Null where there is no memory (dry run, shapes). Throws
+  /// BadArgument where the host cannot read it.
   template <class T>
   T* data() {
     return static_cast<T*>(address(dtype_of<T>));
@@ -155,7 +172,7 @@ Tensor Tensor::of(const Shape& shape, std::span<const T> values, Device device) 
   Tensor tensor(shape, dtype_of<T>, device);
   require(static_cast<int64_t>(values.size()) == shape.elements(), "[tensor] expected ",
           shape.elements(), " values for shape ", shape, ", got ", values.size());
-  if (T* to = tensor.data<T>()) std::copy(values.begin(), values.end(), to);
+  tensor.copy_from_host(values.data());
   return tensor;
 }
 

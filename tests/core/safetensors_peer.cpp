@@ -26,7 +26,8 @@ bool has_package() {
 }
 
 int peer(const std::string& action, const std::string& path) {
-  const auto script = std::filesystem::path(ACCRUE_SOURCE_DIR) / "tests" / "core" / "safetensors_peer.py";
+  const auto script =
+      std::filesystem::path(ACCRUE_SOURCE_DIR) / "tests" / "core" / "safetensors_peer.py";
   const std::string command = python() + " '" + script.string() + "' " + action;
   return std::system((command + " '" + path + "'").c_str());
 }

@@ -1,12 +1,10 @@
 // Integer sums of gradients times a power of two: associative, so that any order gives the same
 // bits.
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "accrue/autograd/accumulators.h"
 #include "accrue/autograd/grad_buffer.h"
-#include "accrue/core/map.h"
 
 namespace accrue {
 namespace {
@@ -36,64 +34,52 @@ struct FixedPoint final : Accumulator {
     return 0x1p-24 + std::max(0x1p-24, std::ldexp(terms * terms, margin + 2 - 63));
   }
   std::vector<State> state(DType wide, const Shape&) const override {
-    return {{"sum", wide}, {"total", DType::i64}};
+    return {{"sum", wide}, {"total", DType::i64}, {"largest", DType::f64, {1}}};
   }
-  std::vector<std::string> numbers() const override {
-    return {"range", "largest", "folds", "non_finite"};
+  double bytes_per_weight(int64_t, DType wide) const override {
+    return static_cast<double>(size_of(wide) + size_of(DType::i64));
   }
-  bool live(const GradBuffer&, std::string_view state) const override { return state == "total"; }
+  std::vector<std::string> numbers() const override { return {"range", "folds"}; }
+  bool live(const GradBuffer&, std::string_view state) const override { return state != "sum"; }
 
   void fold(GradBuffer& buffer, In micro, Write write) const override {
-    int64_t &range = buffer.number("range"), &largest = buffer.number("largest");
+    int64_t &range = buffer.number("range"), &folds = buffer.number("folds");
     if (write == Write::set) {
       if (range == 0) range = first_range + known;
-      largest = buffer.number("folds") = buffer.number("non_finite") = 0;
+      folds = 0;
     }
-    ++buffer.number("folds");
-    auto* totals = static_cast<int64_t*>(buffer.state("total").out().data);
+    ++folds;
+    Tensor& total = buffer.state("total");
     const double factor = std::ldexp(1.0, static_cast<int>(bits - (range - known)));
-    double most = 0;
-    bool finite = true;
-    reduce_elements(buffer.state("total").device(), micro.shape.elements(), most, finite,
-                    [=](int64_t i, double& seen, bool& all_finite) {
-                      const auto g = detail::load<double>(micro, i);
-                      if (!std::isfinite(g)) {
-                        all_finite = false;
-                        return;
-                      }
-                      seen = std::max(seen, std::abs(g));
-                      const auto term = std::llrint(std::clamp(g * factor, -0x1p62, 0x1p62));
-                      // Wraps where it overflows; finish() knows from the largest |g|.
-                      const uint64_t before = write == Write::set ? 0 : totals[i];
-                      totals[i] = static_cast<int64_t>(before + static_cast<uint64_t>(term));
-                    });
-    if (!finite) buffer.number("non_finite") = 1;
-    if (most > 0) largest = std::max(largest, exponent_above(most) + known);
+    // Totals wrap where they overflow; finish() knows from the largest |g|.
+    launch(total.device(),
+           kernel::FixedPointAdd{micro, total.out(), buffer.state("largest").out(), write, factor});
   }
 
   bool finish(GradBuffer& buffer) const override {
     Tensor& sum = buffer.state("sum");
-    if (buffer.number("non_finite")) {
+    const double largest = buffer.state("largest").item();
+    if (!std::isfinite(largest)) {
       launch(sum.device(), kernel::Fill{sum.out(), std::numeric_limits<double>::quiet_NaN()});
       return true;
     }
     int64_t& range = buffer.number("range");
-    const int64_t used = range, largest = buffer.number("largest");
-    if (largest > 0) {
-      const int64_t folds = exponent_above(static_cast<double>(buffer.number("folds"))),
-                    needed = largest + folds;
+    const int64_t used = range;
+    if (largest > 0 && current_mode() == Mode::run) {
+      const int64_t most = exponent_above(largest) + known,
+                    folds = exponent_above(static_cast<double>(buffer.number("folds"))),
+                    needed = most + folds;
       range = std::max(needed + margin, least + known);  // for the next cycle, or this one again
       // K halves of a unit, 2^(folds + used − 63), are at most 2⁻²⁴ of the largest |g|.
-      const int64_t coarsest = std::max(range, largest - 1 + 63 - 24 - folds);
+      const int64_t coarsest = std::max(range, most - 1 + 63 - 24 - folds);
       if (needed > used || used > coarsest) return false;
     }
-    const auto* totals = static_cast<const int64_t*>(buffer.state("total").in().data);
-    const double unit = std::ldexp(1.0, static_cast<int>(used - known - bits));
-    const Out to = sum.out();
-    for_blocks(sum.device(), sum.elements(), 1024, [=](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i)
-        detail::store(to, i, static_cast<double>(totals[i]) * unit);
-    });
+    launch(sum.device(), kernel::Copy{buffer.state("total").in(), sum.out(), Write::set});
+    // The unit in two factors: as one, f32 may have no such number.
+    const auto exponent = static_cast<int>(used - known - bits);
+    for (int part : {exponent / 2, exponent - exponent / 2})
+      launch(sum.device(),
+             kernel::Scale{sum.in(), {}, std::ldexp(1.0, part), sum.out(), Write::set});
     return true;
   }
 };

@@ -6,15 +6,6 @@
 namespace accrue {
 namespace {
 
-struct KahanFold {
-  template <class T>
-  void operator()(T& sum, T& carry, T gradient) const {
-    const T y = gradient - carry, t = sum + y;
-    carry = (t - sum) - y;
-    sum = t;
-  }
-};
-
 struct Kahan final : Accumulator {
   std::string_view name() const override { return "kahan"; }
   bool fused() const override { return false; }
@@ -29,7 +20,7 @@ struct Kahan final : Accumulator {
       launch(sum.device(), kernel::Fill{carry.out(), 0});
       return;
     }
-    map(KahanFold{}, sum.device(), {sum.out(), carry.out()}, {micro});
+    map(fold::Kahan{}, sum.device(), {sum.out(), carry.out()}, {micro});
   }
 };
 

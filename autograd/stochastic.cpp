@@ -1,20 +1,9 @@
 // bf16 sums with stochastic rounding: up or down by chance, right on average.
-#include <bit>
-#include <cmath>
-
 #include "accrue/autograd/accumulators.h"
 #include "accrue/autograd/grad_buffer.h"
-#include "accrue/core/map.h"
 
 namespace accrue {
 namespace {
-
-/// x rounded to bf16: away from zero with the probability of what is cut off, out of 2¹⁶.
-BFloat16 round_stochastically(float x, uint32_t random16) {
-  if (!std::isfinite(x)) return BFloat16(x);
-  const uint32_t bits = std::bit_cast<uint32_t>(x) + random16;
-  return std::bit_cast<BFloat16>(static_cast<uint16_t>(bits >> 16));
-}
 
 struct Stochastic final : Accumulator {
   std::string_view name() const override { return "bf16_stochastic"; }
@@ -31,15 +20,7 @@ struct Stochastic final : Accumulator {
     folds = write == Write::set ? 0 : folds + 1;
     const RandomKey key{hash_of(0, buffer.parameter(), static_cast<uint64_t>(folds)),
                         facts.index.value};
-    auto* sums = static_cast<BFloat16*>(sum.out().data);
-    for_blocks(sum.device(), sum.elements(), 8, [=](int64_t first, int64_t last) {
-      const auto draws = key.draw(0, static_cast<uint64_t>(first / 8));  // two of 16 bits each
-      for (int64_t i = first; i < last; ++i) {
-        const uint32_t random = draws[(i - first) / 2] >> 16 * (i % 2) & 0xffff;
-        const float before = write == Write::add ? static_cast<float>(sums[i]) : 0;
-        sums[i] = round_stochastically(before + detail::load<float>(micro, i), random);
-      }
-    });
+    launch(sum.device(), kernel::StochasticAdd{micro, sum.out(), write, key});
   }
 };
 

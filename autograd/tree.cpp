@@ -35,35 +35,16 @@ int64_t ending_with(int64_t leaf, int64_t leaves) {
   return count;
 }
 
-struct AddTwo {
-  template <class T>
-  void operator()(T& sum, T a) const {
-    sum += a;
-  }
-};
-struct AddThree {
-  template <class T>
-  void operator()(T& sum, T a, T b) const {
-    sum += a + b;
-  }
-};
-struct AddFour {
-  template <class T>
-  void operator()(T& sum, T a, T b, T c) const {
-    sum += a + (b + c);
-  }
-};
-
-/// terms[n−1] += terms[n−2] + (… + terms[0]): as few passes as the formulas above allow.
+/// terms[n−1] += terms[n−2] + (… + terms[0]): as few passes as the formulas allow.
 void add_all(std::span<Tensor> terms) {
   size_t last = 0;  // holds the sum of terms 0 … last
   while (last + 1 < terms.size()) {
     const size_t more = std::min<size_t>(terms.size() - 1 - last, 3);
     const auto in = [&](size_t i) { return terms[last + i].in(); };
     Tensor& sum = terms[last + more];
-    if (more == 1) map(AddTwo{}, sum.device(), {sum.out()}, {in(0)});
-    if (more == 2) map(AddThree{}, sum.device(), {sum.out()}, {in(1), in(0)});
-    if (more == 3) map(AddFour{}, sum.device(), {sum.out()}, {in(2), in(1), in(0)});
+    if (more == 1) map(fold::Add{}, sum.device(), {sum.out()}, {in(0)});
+    if (more == 2) map(fold::AddTwo{}, sum.device(), {sum.out()}, {in(1), in(0)});
+    if (more == 3) map(fold::AddThree{}, sum.device(), {sum.out()}, {in(2), in(1), in(0)});
     last += more;
   }
 }

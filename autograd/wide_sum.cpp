@@ -6,13 +6,6 @@
 namespace accrue {
 namespace {
 
-struct Add {
-  template <class T>
-  void operator()(T& sum, T gradient) const {
-    sum += gradient;
-  }
-};
-
 struct F64 final : Accumulator {
   std::string_view name() const override { return "f64"; }
   bool fused() const override { return false; }
@@ -29,7 +22,7 @@ struct F64 final : Accumulator {
     if (write == Write::set)
       launch(sum.device(), kernel::Copy{micro, sum.out(), Write::set});
     else
-      map(Add{}, sum.device(), {sum.out()}, {micro});
+      map(fold::Add{}, sum.device(), {sum.out()}, {micro});
   }
   bool finish(GradBuffer& buffer) const override {
     Tensor& sum = buffer.state("sum");

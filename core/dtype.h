@@ -6,6 +6,8 @@
 #include <ostream>
 #include <string_view>
 
+#include "accrue/core/functors/host_device.h"
+
 namespace accrue {
 
 enum class DType : uint8_t { f32, f64, bf16, f16, i32, i64, u8 };
@@ -15,13 +17,15 @@ struct BFloat16 {
   uint16_t bits = 0;
   BFloat16() = default;
   /// Rounds to nearest, ties to even; a NaN stays a NaN.
-  explicit BFloat16(float value) {
+  ACCRUE_HD explicit BFloat16(float value) {
     const uint32_t raw = std::bit_cast<uint32_t>(value);
     const uint32_t rounded = (raw + 0x7fff + ((raw >> 16) & 1)) >> 16;
     const bool nan = (raw & 0x7fffffff) > 0x7f800000;
     bits = static_cast<uint16_t>(nan ? (raw >> 16) | 0x40 : rounded);
   }
-  operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  ACCRUE_HD operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
 };
 
 namespace detail {
@@ -32,14 +36,14 @@ namespace detail {
 /// size < limit ? yes : no, for numbers below 2³¹. Without a comparison, of which g++ would make a
 /// branch around the sums below; it makes no vectors of branches.
 template <class Word>
-inline Word where_less(Word size, uint32_t limit, Word yes, Word no) {
+ACCRUE_HD inline Word where_less(Word size, uint32_t limit, Word yes, Word no) {
   const Word mask = Word{} - ((size - limit) >> 31);
   return (yes & mask) | (no & ~mask);
 }
 
 /// Rounds to nearest, ties to even; infinite from 65520 on; subnormals kept; a NaN stays a NaN.
 template <class Word, class Real>
-inline Word half_of(Real value) {
+ACCRUE_HD inline Word half_of(Real value) {
   const Word raw = std::bit_cast<Word>(value), size = raw & 0x7fffffffu;
   const Word normal = (size + 0xc8000fffu + ((size >> 13) & 1u)) >> 13;  // exponent bias 127 → 15
   // Beside 0.5 an f32 has the spacing of subnormal halves, 2⁻²⁴: the sum rounds to it.
@@ -52,7 +56,7 @@ inline Word half_of(Real value) {
 
 /// Exact.
 template <class Real, class Word>
-inline Real real_of_half(Word half) {
+ACCRUE_HD inline Real real_of_half(Word half) {
   const Word size = (half & 0x7fffu) << 13;
   const Real least = std::bit_cast<Real>(Word{} + 0x38800000u);  // 2⁻¹⁴, the least normal half
   const Real subnormal = std::bit_cast<Real>(size + 0x38800000u) - least;
@@ -70,8 +74,11 @@ struct Float16 {
   uint16_t bits = 0;
   Float16() = default;
   /// Rounds to nearest, ties to even; from 65520 on it is infinite; a NaN stays a NaN.
-  explicit Float16(float value) : bits(static_cast<uint16_t>(detail::half_of<uint32_t>(value))) {}
-  operator float() const { return detail::real_of_half<float>(static_cast<uint32_t>(bits)); }
+  ACCRUE_HD explicit Float16(float value)
+      : bits(static_cast<uint16_t>(detail::half_of<uint32_t>(value))) {}
+  ACCRUE_HD operator float() const {
+    return detail::real_of_half<float>(static_cast<uint32_t>(bits));
+  }
 };
 
 constexpr size_t size_of(DType type) {

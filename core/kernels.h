@@ -7,10 +7,12 @@
 // Write::add adds to it. All tensors of one call share a dtype except where said; statistics,
 // losses and log-sums are wide(dtype); gradients of weights have the dtype of their place.
 #pragma once
+#include <array>
 #include <optional>
 #include <span>
 #include <tuple>
 
+#include "accrue/core/functors/folds.h"
 #include "accrue/core/mode.h"
 #include "accrue/core/philox.h"
 #include "accrue/core/tensor.h"
@@ -234,6 +236,35 @@ struct Adam {
   bool decoupled;
 };
 
+/// formula(out&…, in…) for every element, outs read and written; computed in f64 where the first
+/// out is f64, else in f32. All contiguous, floating, of one number of elements; dtypes may differ.
+template <class Formula>
+struct Map {
+  Formula formula;
+  std::array<Out, Formula::outs> outs;
+  std::array<In, Formula::ins> ins;
+};
+
+/// sum = or += x, added in f32 and rounded to bf16 by fold::round_stochastically with 16 bits of
+/// key.draw(0, i/8): the lower half of number (i%8)/2 for even elements i, the upper for odd ones.
+/// sum bf16, both contiguous.
+struct StochasticAdd {
+  In x;
+  Out sum;
+  Write write;
+  RandomKey key;
+};
+
+/// total = or += x·factor, rounded to whole numbers by fold::fixed_point_term; wraps where it
+/// overflows. largest [1] = or becomes at least max |x|; infinite where an x is not finite. total
+/// i64, largest f64, all contiguous. The order of nothing matters.
+struct FixedPointAdd {
+  In x;
+  Out total, largest;
+  Write write;  // of both
+  double factor;
+};
+
 }  // namespace kernel
 
 template <class Args>
@@ -251,7 +282,11 @@ using Kernels =
                Kernel<kernel::EmbeddingBackward>, Kernel<kernel::CrossEntropy>,
                Kernel<kernel::CrossEntropyBackward>, Kernel<kernel::CountTargets>,
                Kernel<kernel::SquaredError>, Kernel<kernel::SquaredErrorBackward>,
-               Kernel<kernel::Dot>, Kernel<kernel::Sgd>, Kernel<kernel::Adam>>;
+               Kernel<kernel::Dot>, Kernel<kernel::Sgd>, Kernel<kernel::Adam>,
+               Kernel<kernel::Map<fold::Add>>, Kernel<kernel::Map<fold::AddTwo>>,
+               Kernel<kernel::Map<fold::AddThree>>, Kernel<kernel::Map<fold::Kahan>>,
+               Kernel<kernel::Map<fold::Average>>, Kernel<kernel::Map<fold::Swap>>,
+               Kernel<kernel::StochasticAdd>, Kernel<kernel::FixedPointAdd>>;
 
 /// A set of kernels and the memory they work on.
 struct Backend {

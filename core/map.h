@@ -1,8 +1,11 @@
-// map(): a formula of one's own, over tensors on the host, in one pass.
+// map(): a formula over tensors in one pass; one of one's own on the host.
 #pragma once
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
 
 #include "accrue/core/kernels.h"
 
@@ -59,36 +62,64 @@ void map_as(const F& f, const Out* outs, const In* ins, int64_t n, std::index_se
   }
 }
 
+/// On the host, unchecked.
+template <size_t O, size_t I, class F>
+void map_on_host(const F& f, const Out* outs, const In* ins) {
+  constexpr auto o = std::make_index_sequence<O>();
+  constexpr auto i = std::make_index_sequence<I>();
+  const int64_t n = outs[0].shape.elements();
+  if (outs[0].dtype == DType::f64)
+    map_as<double>(f, outs, ins, n, o, i);
+  else
+    map_as<float>(f, outs, ins, n, o, i);
+}
+
 inline bool runs_on_host(Device device) {
   if (current_mode() != Mode::run) return false;
-  require(device.backend->memory == &host_allocator(), "[map] expected tensors on the host, got ",
-          device);
+  require(device.on_host(), "[map] expected tensors on the host, where formulas of one's own run, ",
+          "got ", device, "; try kernels or operations, or a formula of core/functors/folds.h");
   return true;
+}
+
+template <class Args, class Table>
+constexpr bool lists = false;
+template <class Args, class... All>
+constexpr bool lists<Args, std::tuple<Kernel<All>...>> = (std::is_same_v<Args, All> || ...);
+/// Whether every backend has a kernel for this formula.
+template <class F>
+constexpr bool has_kernel = lists<kernel::Map<F>, Kernels>;
+
+inline void check_mapped(const In& in, int64_t n) {
+  require(is_floating(in.dtype) && in.shape.elements() == n, "[map] expected floating tensors of ",
+          n, " elements, got ", in.dtype, ' ', in.shape);
+  require(in.strides == contiguous_strides(in.shape),
+          "[map] expected contiguous tensors, got strides ", in.strides, " for shape ", in.shape);
+}
+
+template <class F, size_t O, size_t I>
+void map(const F& f, Device device, const std::array<Out, O>& outs, const std::array<In, I>& ins) {
+  const int64_t n = outs[0].shape.elements();
+  for (const Out& out : outs) check_mapped(out, n);
+  for (const In& in : ins) check_mapped(in, n);
+  if constexpr (has_kernel<F>)
+    launch(device, kernel::Map<F>{f, outs, ins});
+  else if (runs_on_host(device))
+    map_on_host<O, I>(f, outs.data(), ins.data());
 }
 
 }  // namespace detail
 
 /// f(out&…, in…) for every element: outs are read and written, ins are read; computed in f64 where
-/// the first out is f64, else in f32. All contiguous, floating, of one number of elements, on the
-/// host. Throws BadArgument otherwise. Does nothing in a dry run.
+/// the first out is f64, else in f32. All contiguous, floating, of one number of elements; a
+/// formula that is not in core/functors/folds.h needs them on the host. Throws BadArgument
+/// otherwise. Does nothing in a dry run.
 template <class F, size_t O, size_t I>
 void map(const F& f, Device device, const Out (&outs)[O], const In (&ins)[I]) {
-  if (!detail::runs_on_host(device)) return;
-  const int64_t n = outs[0].shape.elements();
-  auto check = [n](const In& in) {
-    require(is_floating(in.dtype) && in.shape.elements() == n,
-            "[map] expected floating tensors of ", n, " elements, got ", in.dtype, ' ', in.shape);
-    require(in.strides == contiguous_strides(in.shape),
-            "[map] expected contiguous tensors, got strides ", in.strides, " for shape ", in.shape);
-  };
-  for (const Out& out : outs) check(out);
-  for (const In& in : ins) check(in);
-  constexpr auto o = std::make_index_sequence<O>();
-  constexpr auto i = std::make_index_sequence<I>();
-  if (outs[0].dtype == DType::f64)
-    detail::map_as<double>(f, outs, ins, n, o, i);
-  else
-    detail::map_as<float>(f, outs, ins, n, o, i);
+  detail::map(f, device, std::to_array(outs), std::to_array(ins));
+}
+template <class F, size_t O>
+void map(const F& f, Device device, const Out (&outs)[O]) {
+  detail::map(f, device, std::to_array(outs), std::array<In, 0>{});
 }
 
 /// Element i of a contiguous tensor on the host, converted: for the bodies of for_blocks().
@@ -103,18 +134,6 @@ void for_blocks(Device device, int64_t n, int64_t block, const Body& body) {
 #pragma omp parallel for if (n > 16384)
   for (int64_t b = 0; b < (n + block - 1) / block; ++b)
     body(b * block, std::min(n, (b + 1) * block));
-}
-
-/// body(i, most, all) for every element: raises `most`, or makes `all` false.
-template <class Body>
-void reduce_elements(Device device, int64_t n, double& most, bool& all, const Body& body) {
-  if (!detail::runs_on_host(device)) return;
-  double largest = most;
-  bool every = all;
-#pragma omp parallel for reduction(max : largest) reduction(&& : every) if (n > 16384)
-  for (int64_t i = 0; i < n; ++i) body(i, largest, every);
-  most = largest;
-  all = every;
 }
 
 }  // namespace accrue

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <string_view>
 
+#include "accrue/core/functors/host_device.h"
+
 namespace accrue {
 
 /// Ten Philox rounds. counter: 4 × 32 bits; key: 2 × 32 bits; four independent 32-bit results.
-constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter,
-                                         std::array<uint32_t, 2> key) {
+ACCRUE_HD constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter,
+                                                   std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53} * counter[0];
     const uint64_t b = uint64_t{0xCD9E8D57} * counter[2];
@@ -29,7 +31,7 @@ struct RandomKey {
   int64_t cycle = 0;
 
   /// Four draws for elements 4·quad … 4·quad+3 of this global sample.
-  constexpr std::array<uint32_t, 4> draw(int64_t sample, uint64_t quad) const {
+  ACCRUE_HD constexpr std::array<uint32_t, 4> draw(int64_t sample, uint64_t quad) const {
     return philox({static_cast<uint32_t>(quad), static_cast<uint32_t>(sample),
                    static_cast<uint32_t>(quad >> 32) ^ static_cast<uint32_t>(sample >> 32) << 16,
                    static_cast<uint32_t>(cycle)},
@@ -48,10 +50,12 @@ constexpr uint64_t hash_of(uint64_t seed, std::string_view name, uint64_t call =
 }
 
 /// 32 random bits as a number in [0, 1), exact in f32.
-constexpr float uniform01(uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1p-24f; }
+ACCRUE_HD constexpr float uniform01(uint32_t bits) {
+  return static_cast<float>(bits >> 8) * 0x1p-24f;
+}
 
 /// Two independent standard normal numbers from two draws (Box–Muller).
-inline std::array<double, 2> normal_pair(uint32_t a, uint32_t b) {
+ACCRUE_HD inline std::array<double, 2> normal_pair(uint32_t a, uint32_t b) {
   const double radius = std::sqrt(-2 * std::log((a + 1.0) * 0x1p-32));
   const double angle = 6.283185307179586 * (b * 0x1p-32);
   return {radius * std::cos(angle), radius * std::sin(angle)};

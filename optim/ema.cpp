@@ -33,9 +33,7 @@ void Ema::update(const StepReport& report) {
   const double gain = 1 - decay_after(report.step);
   for (size_t i = 0; i < averages_.size(); ++i) {
     const Tensor& weight = parameters_.list[i]->master;
-    map([gain](auto& average,
-               auto w) { average += static_cast<decltype(w)>(gain) * (w - average); },
-        weight.device(), {averages_[i].out()}, {weight.in()});
+    map(fold::Average{gain}, weight.device(), {averages_[i].out()}, {weight.in()});
   }
 }
 
@@ -47,9 +45,7 @@ void Ema::visit(Visitor& part) {
 void Ema::swap() {
   for (size_t i = 0; i < averages_.size(); ++i) {
     ParameterState& parameter = *parameters_.list[i];
-    const auto bytes = static_cast<std::ptrdiff_t>(averages_[i].bytes());
-    if (auto* weights = static_cast<std::byte*>(parameter.master.out().data))
-      std::swap_ranges(weights, weights + bytes, static_cast<std::byte*>(averages_[i].out().data));
+    map(fold::Swap{}, parameter.master.device(), {parameter.master.out(), averages_[i].out()});
     parameter.changed();
   }
   swapped_ = !swapped_;

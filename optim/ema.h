@@ -21,7 +21,7 @@ class Ema {
   explicit Ema(Parameters parameters, EmaConfig config = {});
   Ema(const Ema&) = delete;
 
-  /// One pass over weights and averages, on the host. A skipped step changes nothing. Throws
+  /// One pass over weights and averages. A skipped step changes nothing. Throws
   /// BadOrder while an EmaScope is open.
   void update(const StepReport& report);
   /// The decay of the step that has just been done.

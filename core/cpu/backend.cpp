@@ -42,7 +42,15 @@ Device Device::cpu() {
                               with(cpu::squared_error_backward),
                               with(cpu::dot, cpu::dot_workspace),
                               with(cpu::sgd),
-                              with(cpu::adam)}};
+                              with(cpu::adam),
+                              with(cpu::map<fold::Add>),
+                              with(cpu::map<fold::AddTwo>),
+                              with(cpu::map<fold::AddThree>),
+                              with(cpu::map<fold::Kahan>),
+                              with(cpu::map<fold::Average>),
+                              with(cpu::map<fold::Swap>),
+                              with(cpu::stochastic_add),
+                              with(cpu::fixed_point_add)}};
   return {&table};
 }
 

@@ -1,4 +1,5 @@
 // Binary and Unary: one pass over memory each.
+#include "accrue/core/functors/elementwise.h"
 #include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/strided.h"
@@ -73,64 +74,22 @@ void binary_of(const kernel::Binary& args) {
   });
 }
 
-[[gnu::always_inline]] inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + fast_exp(-x)); }
-
-/// sigmoid(x) and 1 − sigmoid(x), both without cancellation.
-struct Sigmoid {
-  Floats value, rest;
-  [[gnu::always_inline]] explicit Sigmoid(Floats x) {
-    const Floats e = fast_exp(x < -80.0f ? all_of(80) : -x);  // finite: rest would be inf·0
-    value = 1.0f / (1.0f + e);
-    rest = e * value;
-  }
-};
-
-/// x/2·(1 + tanh u) is x·sigmoid(2u): the same number, without the cancellation where x is
-/// negative.
-struct Gelu {
-  static constexpr float linear = 1.5957691216057308f;  // 2·√(2/π)
-  static constexpr float cubic = linear * 0.044715f;
-  [[gnu::always_inline]] static Floats value(Floats x) {
-    return x * sigmoid(x * (linear + cubic * x * x));
-  }
-  [[gnu::always_inline]] static Floats slope(Floats x) {
-    const Floats squared = x * x;
-    const Sigmoid s(x * (linear + cubic * squared));
-    return s.value + x * s.value * s.rest * (linear + 3 * cubic * squared);
-  }
-};
-struct Silu {
-  [[gnu::always_inline]] static Floats value(Floats x) { return x * sigmoid(x); }
-  [[gnu::always_inline]] static Floats slope(Floats x) {
-    const Sigmoid s(x);
-    return s.value * (1.0f + x * s.rest);
-  }
-};
-struct Relu {
-  [[gnu::always_inline]] static Floats value(Floats x) {
-    return x < 0.0f ? Floats{} : x;  // a NaN stays
-  }
-  [[gnu::always_inline]] static Floats slope(Floats x) { return x > 0.0f ? all_of(1) : Floats{}; }
-};
-struct Tanh {
-  [[gnu::always_inline]] static Floats value(Floats x) { return fast_tanh(x); }
-  [[gnu::always_inline]] static Floats slope(Floats x) {
-    const Floats y = fast_tanh(x);
-    return 1.0f - y * y;
-  }
+struct FastMath {
+  [[gnu::always_inline]] static Floats exp(Floats x) { return fast_exp(x); }
+  [[gnu::always_inline]] static Floats tanh(Floats x) { return fast_tanh(x); }
 };
 
 template <class Body>
 void with_formula(UnaryFormula formula, const Body& body) {
   switch (formula) {
     case UnaryFormula::gelu:
-      return body(Gelu{});
+      return body(functor::Gelu<FastMath>{});
     case UnaryFormula::silu:
-      return body(Silu{});
+      return body(functor::Silu<FastMath>{});
     case UnaryFormula::relu:
-      return body(Relu{});
+      return body(functor::Relu{});
     case UnaryFormula::tanh:
-      return body(Tanh{});
+      return body(functor::Tanh<FastMath>{});
   }
 }
 
@@ -151,9 +110,8 @@ void unary(const kernel::Unary& args, void*) {
       const auto* x = static_cast<const decltype(type)*>(args.x.data);
       auto* y = static_cast<decltype(type)*>(args.y.data);
       parallel_rows(args.y.shape.elements(), work_of_exp, [=](int64_t first, int64_t last) {
-        by_register(first, last, [=](int64_t i, auto mover) {
-          mover.store(y + i, f.value(mover.load(x + i)));
-        });
+        by_register(first, last,
+                    [=](int64_t i, auto mover) { mover.store(y + i, f.value(mover.load(x + i))); });
       });
     });
   });

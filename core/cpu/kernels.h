@@ -33,6 +33,11 @@ void dot(const kernel::Dot&, void* workspace);
 void sgd(const kernel::Sgd&, void* workspace);
 void adam(const kernel::Adam&, void* workspace);
 
+template <class Formula>
+void map(const kernel::Map<Formula>&, void* workspace);
+void stochastic_add(const kernel::StochasticAdd&, void* workspace);
+void fixed_point_add(const kernel::FixedPointAdd&, void* workspace);
+
 /// to[c] = or += Σ_r from[r, c], in an order that depends on neither threads nor columns.
 /// from [rows, columns], row-major and dense; `to` f32, bf16 or f16.
 void sum_columns(const float* from, int64_t rows, int64_t columns, const Deposit& to);

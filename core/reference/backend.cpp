@@ -30,6 +30,14 @@ Device Device::reference() {
                                    {nullptr, accrue::reference::dot},
                                    {nullptr, accrue::reference::sgd},
                                    {nullptr, accrue::reference::adam},
+                                   {nullptr, accrue::reference::map<fold::Add>},
+                                   {nullptr, accrue::reference::map<fold::AddTwo>},
+                                   {nullptr, accrue::reference::map<fold::AddThree>},
+                                   {nullptr, accrue::reference::map<fold::Kahan>},
+                                   {nullptr, accrue::reference::map<fold::Average>},
+                                   {nullptr, accrue::reference::map<fold::Swap>},
+                                   {nullptr, accrue::reference::stochastic_add},
+                                   {nullptr, accrue::reference::fixed_point_add},
                                }};
   return {&backend};
 }

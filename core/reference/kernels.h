@@ -37,4 +37,9 @@ void squared_error_backward(const kernel::SquaredErrorBackward&, void*);
 void sgd(const kernel::Sgd&, void*);
 void adam(const kernel::Adam&, void*);
 
+template <class Formula>
+void map(const kernel::Map<Formula>&, void*);
+void stochastic_add(const kernel::StochasticAdd&, void*);
+void fixed_point_add(const kernel::FixedPointAdd&, void*);
+
 }  // namespace accrue::reference

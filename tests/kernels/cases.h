@@ -34,4 +34,13 @@ Cases squared_error_backward_cases();
 Cases sgd_cases();
 Cases adam_cases();
 
+Cases add_cases();
+Cases add_two_cases();
+Cases add_three_cases();
+Cases kahan_cases();
+Cases average_cases();
+Cases swap_cases();
+Cases stochastic_add_cases();
+Cases fixed_point_add_cases();
+
 }  // namespace accrue::test

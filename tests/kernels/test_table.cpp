@@ -43,6 +43,14 @@ std::vector<Row> table() {
       row<Dot>(dot_cases()),
       row<Sgd>(sgd_cases()),
       row<Adam>(adam_cases()),
+      row<Map<fold::Add>>(add_cases()),
+      row<Map<fold::AddTwo>>(add_two_cases()),
+      row<Map<fold::AddThree>>(add_three_cases()),
+      row<Map<fold::Kahan>>(kahan_cases()),
+      row<Map<fold::Average>>(average_cases()),
+      row<Map<fold::Swap>>(swap_cases()),
+      row<StochasticAdd>(stochastic_add_cases()),
+      row<FixedPointAdd>(fixed_point_add_cases()),
   };
 }
 

@@ -2,6 +2,7 @@
 // resumes.
 #include "accrue/nn/loader.h"
 
+#include <algorithm>
 #include <doctest/doctest.h>
 
 #include <map>

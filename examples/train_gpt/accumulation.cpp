@@ -53,7 +53,7 @@ void check(const Accumulation& a) {
 }
 
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
-  const double scale = a.loss_scale.value_or(dtype == DType::f16 ? 65536 : 0);
+  const double scale = a.loss_scale.value_or(dtype == DType::f16 ? f16_loss_scale : 0);
   if (scale == 0) return nullptr;
   return std::make_shared<LossScale>(LossScaleConfig{.initial = scale});
 }

@@ -9,11 +9,13 @@
 
 namespace accrue::examples {
 
+constexpr double f16_loss_scale = 65536;  // where it starts unless told
+
 struct Accumulation {
   std::string accumulate = "f32", filter, consume = "close", reproducible = "run";
   int64_t granule = 1;
   bool skip_non_finite = true;
-  std::optional<double> loss_scale;  // where it starts; unset: none, or 65536 for f16
+  std::optional<double> loss_scale;  // where it starts; unset: none, or f16_loss_scale
 };
 
 void add_accumulation_flags(CLI::App& app, Accumulation& choice);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "accrue/core/error.h"
+#include "options.h"
 
 namespace accrue::examples {
 namespace {
@@ -25,15 +26,32 @@ const std::map<std::string, std::string> noted_flags{
      "sums are rounded in another order from here on, so the weights are not an uninterrupted "
      "run's to the bit"},
     {"--threads", "the weights may not be an uninterrupted run's to the bit"}};
+// Granules decide the bits of the tiers `split` and `ranks`.
+const std::set<std::string> free_in_tiers{"--micro-batch", "--threads"};
 
+template <class T>
+std::optional<T> number(const std::string& word) {
+  T value;
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+  return error == std::errc() && end == word.data() + word.size() ? std::optional(value)
+                                                                  : std::nullopt;
+}
+
+// Whole numbers as they are: a double holds 53 bits of a seed's 64.
 bool same(const std::string& a, const std::string& b) {
-  const auto number = [](const std::string& word) -> std::optional<double> {
-    double value;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
-    return error == std::errc() && end == word.data() + word.size() ? std::optional(value)
-                                                                    : std::nullopt;
-  };
-  return a == b || (number(a) && number(a) == number(b));  // 1e-3 and 0.001
+  if (number<int64_t>(a) && number<int64_t>(b)) return number<int64_t>(a) == number<int64_t>(b);
+  return a == b || (number<double>(a) && number<double>(a) == number<double>(b));  // 1e-3 and 0.001
+}
+
+std::string value_of(const Json& flags, const std::string& flag) {
+  return flags.is_object() && flags.contains(flag) && flags[flag].is_string()
+             ? flags[flag].get<std::string>()
+             : "";  // one that either side does not know is as good as unset
+}
+
+bool default_warmup(const Json& flags) {
+  const auto steps = number<int64_t>(value_of(flags, "--steps"));
+  return steps && number<int64_t>(value_of(flags, "--warmup")) == warmup_for(*steps);
 }
 
 std::string shown(const std::string& value) { return value.empty() ? "unset" : value; }
@@ -59,23 +77,20 @@ void Identity::visit(Visitor& part) {
 
 void Identity::compare(const std::string& stored) {
   notes_.clear();
-  const Json then = Json::parse(stored, nullptr, /*allow_exceptions=*/false);
+  const Json then = Json::parse(stored, nullptr, /*allow_exceptions=*/false), now = flags_;
   std::set<std::string> names;
   for (const auto& [flag, value] : flags_) names.insert(flag);
   for (const auto& [flag, value] : then.items()) names.insert(flag);
   std::string differences;
   for (const std::string& flag : names) {
-    // One that either side does not know is as good as unset.
-    const std::string before = then.is_object() && then.contains(flag) && then[flag].is_string()
-                                   ? then[flag].get<std::string>()
-                                   : "";
-    const auto found = flags_.find(flag);
-    const std::string now = found == flags_.end() ? "" : found->second;
-    if (same(before, now) || (flag == "--micro-batch" && flags_["--reproducible"] != "run"))
+    const std::string before = value_of(then, flag), after = value_of(now, flag);
+    if (same(before, after) || (free_in_tiers.contains(flag) && flags_["--reproducible"] != "run"))
       continue;
     const std::string difference =
-        text(flag, ' ', shown(before), " in the checkpoint, ", shown(now), " now");
-    if (const auto note = noted_flags.find(flag); note != noted_flags.end())
+        text(flag, ' ', shown(before), " in the checkpoint, ", shown(after), " now");
+    if (flag == "--warmup" && default_warmup(then) && default_warmup(now))
+      notes_.push_back(difference + ": the default follows --steps");
+    else if (const auto note = noted_flags.find(flag); note != noted_flags.end())
       notes_.push_back(text(difference, ": ", note->second));
     else
       differences += (differences.empty() ? "" : "; ") + difference;

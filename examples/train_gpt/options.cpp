@@ -108,7 +108,7 @@ void apply(Options& o, const Words& words) {
   m.activation = words.activation == "swiglu" ? Activation::swiglu : Activation::gelu;
   m.tied = !words.untied;
   o.min_lr = words.min_lr.value_or(o.lr / 10);
-  o.warmup = words.warmup.value_or(std::min<int64_t>(100, o.steps / 5));
+  o.warmup = words.warmup.value_or(warmup_for(o.steps));
   o.threads = words.threads.value_or(omp_get_max_threads());
 }
 
@@ -134,14 +134,24 @@ void refuse_beyond_64_bits(CLI::App& app) {
       });
 }
 
-std::map<std::string, std::string> values_of(const CLI::App& app) {
+// As the run reads them: however a number is written, and defaults that hang on other flags too.
+std::map<std::string, std::string> values_of(const CLI::App& app, const Options& o) {
   std::map<std::string, std::string> values;
   for (const CLI::Option* one : app.get_options()) {
     const bool is_switch = one->get_items_expected_max() == 0;
+    const bool whole = one->get_type_name() == "INT" && one->count() > 0;
     values[one->get_name()] = one->count() == 0 ? (is_switch ? "" : one->get_default_str())
                               : is_switch       ? "on"
-                                                : one->results().back();
+                              : whole
+                                  ? text(std::strtoll(one->results().back().c_str(), nullptr, 0))
+                                  : one->results().back();
   }
+  values["--min-lr"] = text(o.min_lr);
+  values["--warmup"] = text(o.warmup);
+  values["--threads"] = text(o.threads);
+  if (!o.schedules.by.empty()) values["--max-batch"] = text(o.schedules.largest);
+  if (o.dtype == DType::f16)
+    values["--loss-scale"] = text(o.accumulation.loss_scale.value_or(f16_loss_scale));
   return values;
 }
 
@@ -219,8 +229,7 @@ std::optional<Options> read_options(int argc, char** argv) {
   apply_schedule_flags(app, options);
   apply(options, words);
   apply_interval(options, words.checkpoint_interval);
-  options.flags = values_of(app);
-  options.flags["--threads"] = text(options.threads);  // its default is the machine's
+  options.flags = values_of(app, options);
   check(options);
   check_schedules(options);
   // The library's own checks, whose messages name what is wrong.

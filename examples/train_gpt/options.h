@@ -1,5 +1,6 @@
 // The flags of train_gpt.
 #pragma once
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -39,8 +40,12 @@ struct Options {
   int64_t sample = 0, top_k = 0;
   double temperature = 1;
 
-  std::map<std::string, std::string> flags;  // every flag and its value, as text
+  std::map<std::string, std::string>
+      flags;  // every flag and its value, also where that is a default, as text
 };
+
+/// Of --warmup, in steps.
+inline int64_t warmup_for(int64_t steps) { return std::min<int64_t>(100, steps / 5); }
 
 /// Sequences that are computed at once as far as bits go: where these are not to depend on the
 /// micro-batch, a granule.

@@ -230,7 +230,8 @@ class Stop(unittest.TestCase):
                   "--untied unset in the checkpoint, on now"]),
                 (["--accumulate", "kahan"], ["--accumulate f32 in the checkpoint, kahan now"]),
                 (["--effective-batch", 6], ["--effective-batch 5"]), (["--dtype", "bf16"], ["--dtype f32"]),
-                (["--device", "reference"], ["--device cpu"]), (["--min-lr", 0], ["--min-lr unset"]),
+                (["--device", "reference"], ["--device cpu"]), (["--min-lr", 0], ["--min-lr 0.0001 in the checkpoint, 0 now"]),
+                (["--warmup", 3], ["--warmup 0 in"]),
                 (["--tokenizer", "byte"], ["--tokenizer char"]), (["--norm", "rms"], ["--norm layer"])):
             done = self.run_it(*flags, "--resume", *changes)
             with self.subTest(changes=changes):
@@ -242,6 +243,22 @@ class Stop(unittest.TestCase):
         self.text.write_text(self.text.read_text().replace("question", "answer"))
         self.assertIn("--data of ", self.run_it(*flags, "--resume").stderr)
 
+    def test_whole_numbers_are_compared_to_the_last_digit(self):
+        flags = [*RAGGED, "--steps", 2, "--checkpoint", self.checkpoint]
+        self.result(*flags, "--seed", 2**53 + 1)
+        done = self.run_it(*flags, "--resume", "--seed", 2**53)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(f"--seed {2**53 + 1} in the checkpoint, {2**53} now", done.stderr)
+        self.result(*flags, "--resume", "--seed", hex(2**53 + 1))
+
+    def test_a_default_that_is_written_out_is_no_other_flag(self):
+        flags = [*RAGGED, "--steps", 6, "--checkpoint", self.checkpoint, "--dtype", "f16",
+                 "--batch-by", "plateau"]
+        saved = self.result(*flags)
+        same = self.result(*flags, "--resume", "--min-lr", "3e-4", "--warmup", 1, "--max-batch", 40,
+                           "--loss-scale", 65536)
+        self.assertEqual(same["weights_sha256"], saved["weights_sha256"])
+
     def test_flags_that_may_change_change(self):
         flags = [*RAGGED, "--steps", 4, "--checkpoint", self.checkpoint, "--threads", 1]
         saved = self.result(*flags)
@@ -252,7 +269,8 @@ class Stop(unittest.TestCase):
                            self.folder / "log", "--checkpoint-interval", "7m", "--sample", 5,
                            "--lr", "3.0e-3")
         self.assertEqual(same["weights_sha256"], saved["weights_sha256"])
-        more = self.result(*flags, "--resume", "--steps", 6, words="--steps 4 in the checkpoint, 6 now")
+        more = self.result(*flags, "--resume", "--steps", 6,
+                           words=["--steps 4 in the checkpoint, 6 now", "--warmup 0 in the checkpoint, 1"])
         self.assertEqual(more["steps"], 6)
 
     def test_the_micro_batch_may_change_even_in_mid_cycle_and_the_run_says_what_that_means(self):
@@ -269,7 +287,8 @@ class Stop(unittest.TestCase):
         flags = [*TINY, "--effective-batch", 61, "--steps", 3, "--reproducible", "split"]
         whole = self.result(*flags, "--micro-batch", 2)
         self.stopped(signal.SIGTERM, *flags, "--micro-batch", 2)
-        other = self.result(*flags, "--micro-batch", 7, "--checkpoint", self.checkpoint, "--resume")
+        other = self.result(*flags, "--micro-batch", 7, "--threads", 3, "--checkpoint", self.checkpoint,
+                            "--resume")  # and not a word of either
         self.assertEqual(whole["weights_sha256"], other["weights_sha256"])
 
     def test_numbers_beyond_64_bits_and_odd_intervals_are_wrong_usage(self):

@@ -11,9 +11,17 @@ In ClosedCycle::sum(const Parameter& parameter) const {
   return state_->buffer(*parameter.state()).sum();
 }
 
+std::array<double, 2> CycleState::read_totals() const {
+  if (known_totals_) return *known_totals_;
+  const std::vector<double> read = totals.to_vector();
+  const std::array both{read[0], read[1]};
+  if (phase == Phase::closed) known_totals_ = both;
+  return both;
+}
+
 double CycleState::count() const {
   if (counted == 0) return 0;
-  const double total = totals.slice(1, 1).item();
+  const double total = read_totals()[1];
   // Not of a cycle that was closed early, or of which something was dropped.
   const bool all = counted == micro.value && phase == Phase::closed && samples_done == batch_size;
   require(declared < 0 || *shares || !all || total == static_cast<double>(declared) ||
@@ -27,13 +35,13 @@ bool ClosedCycle::is_of_shares() const { return state_->shares.value_or(false); 
 double ClosedCycle::divisor() const { return count() * state_->loss_scale(); }
 double ClosedCycle::mean_loss() const {
   const double n = count();
-  return n == 0 ? std::nan("") : state_->totals.slice(0, 1).item() / n;
+  return n == 0 ? std::nan("") : state_->read_totals()[0] / n;
 }
 
 std::optional<Prefix> ClosedCycle::prefix() const {
   if (!state_->prefix || state_->counted < 2 || *state_->shares) return std::nullopt;
-  const double squares = state_->prefix.slice(0, 1).item(), n = state_->prefix.slice(1, 1).item(),
-               divisor = n * state_->loss_scale();
+  const std::vector<double> read = state_->prefix.to_vector();
+  const double squares = read[0], n = read[1], divisor = n * state_->loss_scale();
   if (n == 0) return std::nullopt;
   return Prefix{squares / (divisor * divisor), n};
 }

@@ -15,13 +15,25 @@ void CycleState::deposit(Tape& tape, const Loss& loss) {
   const Filter* filter = options.filter.get();
   if (filter && !filter->admit(value)) return records.dropped();
   if (!filter) add(loss, value);
-  tape.backward(loss.sum(), Tensor::scalar(loss_scale(), value.dtype(), value.device()));
+  tape.backward(loss.sum(), cotangent_of(value));
   if (!filter) return;
   const MicroGrads gradients(buffers, loss_scale());
   const double factor = filter->judge(gradients);
   records.judged(factor, gradients);
   if (factor != 0) add(loss, value);
   for (const auto& buffer : buffers) buffer->weigh(factor);
+}
+
+const Tensor& CycleState::cotangent_of(const Tensor& loss) {
+  const bool usable = cotangent && cotangent.dtype() == loss.dtype() &&
+                      cotangent.device() == loss.device() &&
+                      (current_mode() != Mode::run || cotangent.in().data);
+  if (usable && scaled_by == loss_scale()) return cotangent;
+  const TagScope tag(Tag::gradients);
+  if (!usable) cotangent = empty_like(loss);
+  launch(cotangent.device(), kernel::Fill{cotangent.out(), loss_scale()});
+  scaled_by = loss_scale();
+  return cotangent;
 }
 
 void CycleState::end_micro_batch(int64_t samples) {

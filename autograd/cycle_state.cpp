@@ -52,10 +52,11 @@ void CycleState::begin_micro_batch(int64_t samples) {
   if (!options.consume) return;
   // In the last micro-batch a sum is final once its parameter has been through backward.
   const bool last = samples_done + samples == batch_size;
+  final_divisor_.reset();
   std::function<void(GradBuffer&)> consume;
   if (last)
     consume = [this](GradBuffer& one) {
-      if (const double divisor = count()) options.consume->consume(one, step, divisor);
+      if (const double divisor = final_divisor()) options.consume->consume(one, step, divisor);
     };
   for (const auto& buffer : buffers) buffer->when_final(consume);
 }
@@ -72,11 +73,17 @@ void CycleState::add(const Loss& loss, const Tensor& value) {
   shares = facts.shares = loss.is_share();
   if (loss.is_share()) facts.divisor = loss_scale();
   const Write write = counted++ == 0 ? Write::set : Write::add;
-  launch(device, kernel::Copy{value.in(), totals.slice(0, 1).out(), write});
+  launch(device, kernel::Copy{value.to(device).in(), totals.slice(0, 1).out(), write});
   if (loss.is_share())
     launch(device, kernel::Fill{totals.slice(1, 1).out(), 1});
   else
     launch(device, kernel::Copy{loss.count().in(), totals.slice(1, 1).out(), write});
+}
+
+// Known beforehand where the batch declares its total; else read, once.
+double CycleState::final_divisor() {
+  if (!final_divisor_) final_divisor_ = facts.divisor >= 0 ? facts.divisor : count();
+  return *final_divisor_;
 }
 
 bool CycleState::finish() {
@@ -92,6 +99,7 @@ void CycleState::clear() {
   declared = batch_size = facts.micro_batches = -1;
   facts.divisor = -1;
   counted = 0;
+  known_totals_.reset();
   micro = {};
   samples_done = 0;
   phase = Phase::idle;

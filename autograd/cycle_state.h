@@ -1,5 +1,6 @@
 // What a Cycle, its scopes and its ClosedCycle share. Private to autograd.
 #pragma once
+#include <array>
 #include <optional>
 #include <unordered_map>
 
@@ -15,8 +16,10 @@ struct CycleState {
   std::vector<std::unique_ptr<GradBuffer>> buffers;
   std::unordered_map<const ParameterState*, GradBuffer*> buffer_of;
   Device device;
-  Tensor totals;  // f64 [2] on the device: Σ loss, Σ count
-  Tensor prefix;  // f64 [2]: the first counted micro-batch's ‖A₁‖² and count
+  Tensor totals;         // f64 [2] on the device: Σ loss, Σ count
+  Tensor cotangent;      // [1] on the device: what a loss is multiplied with
+  double scaled_by = 0;  // the number in it
+  Tensor prefix;         // f64 [2]: the first counted micro-batch's ‖A₁‖² and count
   Records records;
   std::optional<bool> shares;  // whether this cycle's losses are shares; unset before the first
   int64_t declared = -1;       // the batch's own count; −1: none
@@ -44,15 +47,22 @@ struct CycleState {
   void begin_micro_batch(int64_t samples);
   /// Backward of one micro-batch, as far as the filter lets it.
   void deposit(Tape& tape, const Loss& loss);
+  /// The loss scale in the loss's dtype: one tensor at one address, written where it changes.
+  const Tensor& cotangent_of(const Tensor& loss);
   void add(const Loss& loss, const Tensor& value);
   void end_micro_batch(int64_t samples);
   /// Finishes all sums. False: the cycle must run again.
   bool finish();
   void clear();
   double count() const;
+  /// Σ loss, Σ count; read once where nothing will be added any more.
+  std::array<double, 2> read_totals() const;
 
  private:
+  mutable std::optional<std::array<double, 2>> known_totals_;  // of the closed cycle
   void measure_prefix();
+  double final_divisor();
+  std::optional<double> final_divisor_;  // what sums are divided by in the last micro-batch
 };
 
 /// In words, for messages.

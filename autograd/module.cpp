@@ -115,8 +115,9 @@ void place(ParameterState& state, Placement placement, uint64_t stream) {
   if (!state.master.in().data) return;  // a dry run
   std::vector<float> numbers(state.shape.elements());
   state.initial(numbers, {stream, 0});
-  const In from{numbers.data(), state.shape, contiguous_strides(state.shape), DType::f32};
-  launch(placement.device, kernel::Copy{from, state.master.out(), Write::set});
+  if (state.master.dtype() == DType::f32) return state.master.copy_from_host(numbers.data());
+  const Tensor drawn = Tensor::of<float>(state.shape, numbers, placement.device);
+  launch(placement.device, kernel::Copy{drawn.in(), state.master.out(), Write::set});
 }
 
 }  // namespace
@@ -162,7 +163,8 @@ void assign(const Parameters& to, const Parameters& from) {
     require(a.shape == b.shape, "[assign] expected shape ", a.shape, " for ", a.name, ", got ",
             b.shape);
     require_order(a.master && b.master, "[assign] expected initialised models");
-    launch(a.master.device(), kernel::Copy{b.master.in(), a.master.out(), Write::set});
+    const Tensor from = b.master.to(a.master.device());
+    launch(a.master.device(), kernel::Copy{from.in(), a.master.out(), Write::set});
     a.changed();
   }
 }

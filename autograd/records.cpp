@@ -21,7 +21,7 @@ Tensor table(int64_t rows, Device device) {
 void Records::begin(int64_t samples) {
   const auto used = static_cast<int64_t>(rows_.size());
   // What a dry run made has no memory.
-  if (!figures_ || (current_mode() == Mode::run && !figures_.data<double>()))
+  if (!figures_ || (current_mode() == Mode::run && !figures_.in().data))
     figures_ = table(std::max<int64_t>(32, used), device_);
   if (used == figures_.shape()[0]) {
     Tensor larger = table(2 * used, figures_.device());
@@ -35,11 +35,12 @@ void Records::begin(int64_t samples) {
 void Records::loss(const Tensor& sum, const Tensor& count) {
   rows_.back().bytes = sum.device().backend->memory->use(current_mode() == Mode::dry).total;
   Tensor row = figures_.slice(static_cast<int64_t>(rows_.size()) - 1, 1).reshape({2});
-  launch(sum.device(), kernel::Copy{sum.in(), row.slice(0, 1).out(), Write::set});
+  // A replay's loss lies elsewhere.
+  launch(device_, kernel::Copy{sum.to(device_).in(), row.slice(0, 1).out(), Write::set});
   if (count)
-    launch(sum.device(), kernel::Copy{count.in(), row.slice(1, 1).out(), Write::set});
+    launch(device_, kernel::Copy{count.in(), row.slice(1, 1).out(), Write::set});
   else
-    launch(sum.device(), kernel::Fill{row.slice(1, 1).out(), 1});
+    launch(device_, kernel::Fill{row.slice(1, 1).out(), 1});
 }
 
 void Records::judged(double factor, const MicroGrads& gradients) {

@@ -87,8 +87,6 @@ const CycleState& CycleReplay::idle(const Cycle& cycle) {
                 "; step it or discard it first");
   require_order(current_mode() == Mode::run,
                 "[verify_cycle] expected numbers to compare, got a dry run");
-  require(state.device.backend->memory == &host_allocator(),
-          "[verify_cycle] expected parameters on the host, got ", state.device);
   for (const auto& buffer : state.buffers)
     require(buffer->accumulator().undoable(),
             "[verify_cycle] expected sums that can be thrown away, got ",
@@ -128,11 +126,12 @@ void CycleReplay::run_as_ever(MicroSize size, int64_t declared) {
   const ClosedCycle closed = cycle_.run(samples_, size, declared, closure_);
   for (size_t i = 0; i < exact_.size(); ++i) {
     const TagScope tag(Tag::gradients);
-    const In sum = closed.buffers()[i]->sum();
+    const GradBuffer& buffer = *closed.buffers()[i];
     Tensor& copy = sums_.emplace_back(empty_like(exact_[i].sum));
-    if (sum)
-      launch(options_.device, kernel::Copy{sum, copy.out(), Write::set});
-    else
+    if (buffer.sum()) {
+      const Tensor sum = buffer.state("sum").to(options_.device);
+      launch(options_.device, kernel::Copy{sum.in(), copy.out(), Write::set});
+    } else
       launch(options_.device, kernel::Fill{copy.out(), 0});
   }
   result_.micro_batches = closed.records();
@@ -141,9 +140,10 @@ void CycleReplay::run_as_ever(MicroSize size, int64_t declared) {
 }
 
 Tensor CycleReplay::exact(const Tensor& numbers) const {
-  if (!is_floating(numbers.dtype())) return numbers;
-  Tensor wide(numbers.shape(), DType::f64, options_.device);
-  launch(options_.device, kernel::Copy{numbers.in(), wide.out(), Write::set});
+  const Tensor here = numbers.to(options_.device);
+  if (!is_floating(here.dtype())) return here;
+  Tensor wide(here.shape(), DType::f64, options_.device);
+  launch(options_.device, kernel::Copy{here.in(), wide.out(), Write::set});
   return wide;
 }
 

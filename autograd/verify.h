@@ -55,11 +55,12 @@ Verification verify_cycle(const Cycle& cycle, std::span<const int64_t> samples, 
 /// and accumulation, not of storage. Numbers that the closure takes out of a Var (value(),
 /// detach()) are constants, computed in the model's dtype. Both runs share the rules of the
 /// operations: a rule that is wrong in both is found by VerifyOptions::rules alone. State that an
-/// operation over the whole cycle keeps must begin anew where the closure records it.
+/// operation over the whole cycle keeps must begin anew where the closure records it. Tensors that
+/// an operation keeps beside its inputs (ids, targets) must follow them: Tensor::to(device).
 ///
 /// Takes 32 bytes a weight beside the cycle's own, and one micro-batch's activations in f64.
 /// Synchronises. Throws BadOrder unless the cycle is idle, and in a dry run; BadArgument where a
-/// cycle cannot be run without changing an optimizer (into_moments), or off the host.
+/// cycle cannot be run without changing an optimizer (into_moments).
 template <Batch B, LossOf<B> F>
 Verification verify_cycle(const Cycle& cycle, const B& all, MicroSize size, F loss,
                           const VerifyOptions& options = {}) {

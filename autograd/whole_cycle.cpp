@@ -63,7 +63,7 @@ void begin_backward(CycleState& state, const Loss& loss, int64_t samples) {
   state.records.loss(value, loss.count());
   state.add(loss, value);
   if (node->needs_gradient)
-    node->pass(Tensor::scalar(state.loss_scale(), value.dtype(), value.device()));
+    node->pass(state.cotangent_of(value));
 }
 
 void fold_all(CycleState& state) {

@@ -36,8 +36,9 @@ struct AttentionOp {
     Tensor y({s[0], s[1], s[2] / 3}, qkv.dtype(), qkv.device());
     Tensor logsum({s[0], heads, s[1]}, wide(qkv.dtype()), qkv.device());
     const Tensor q = part(qkv, heads, 0), k = part(qkv, heads, 1), v = part(qkv, heads, 2);
+    const Tensor here = samples_on(qkv.device());
     launch(qkv.device(), Attention{q.in(), k.in(), v.in(), heads_of(y, heads).out(), logsum.out(),
-                                   p, samples.in(), key});
+                                   p, here.in(), key});
     saved = {qkv, y, logsum};
     return y;
   }
@@ -45,11 +46,13 @@ struct AttentionOp {
     const Tensor& qkv = saved[0];
     const Tensor q = part(qkv, heads, 0), k = part(qkv, heads, 1), v = part(qkv, heads, 2);
     const Deposit d = dqkv.place();
+    const Tensor here = samples_on(dy.device());
     launch(dy.device(),
            AttentionBackward{q.in(), k.in(), v.in(), heads_of(saved[1], heads).in(), saved[2].in(),
                              heads_of(dy, heads).in(), part(d.into, q, 0), part(d.into, k, 1),
-                             part(d.into, v, 2), d.write, p, samples.in(), key});
+                             part(d.into, v, 2), d.write, p, here.in(), key});
   }
+  Tensor samples_on(Device device) const { return samples ? samples.to(device) : samples; }
 };
 
 struct RopeOp {

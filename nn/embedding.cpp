@@ -13,13 +13,13 @@ struct EmbeddingOp {
 
   Tensor forward(Saved&, const Tensor& table) const {
     Tensor y(shape, table.dtype(), table.device());
-    launch(y.device(),
-           Embedding{table.in(), ids.in(), y.reshape({ids.elements(), shape[-1]}).out()});
+    launch(y.device(), Embedding{table.in(), ids.to(y.device()).in(),
+                                 y.reshape({ids.elements(), shape[-1]}).out()});
     return y;
   }
   void backward(const Saved&, const Tensor& dy, Edge dtable) const {
     const Tensor rows = dy.reshape({ids.elements(), shape[-1]});
-    launch(dy.device(), EmbeddingBackward{ids.in(), rows.in(), dtable.place()});
+    launch(dy.device(), EmbeddingBackward{ids.to(dy.device()).in(), rows.in(), dtable.place()});
   }
 };
 
@@ -30,8 +30,8 @@ struct DropoutOp {
 
   Tensor forward(Saved&, const Tensor& x) const {
     Tensor y = empty_like(x);
-    launch(x.device(),
-           Dropout{by_sample(x).in(), samples.in(), by_sample(y).out(), Write::set, p, key});
+    launch(x.device(), Dropout{by_sample(x).in(), samples.to(x.device()).in(), by_sample(y).out(),
+                               Write::set, p, key});
     return y;
   }
   void backward(const Saved&, const Tensor& dy, Edge dx) const {
@@ -39,7 +39,7 @@ struct DropoutOp {
     const Tensor flat = by_sample(dy);
     d.into.shape = flat.shape();
     d.into.strides = flat.strides();
-    launch(dy.device(), Dropout{flat.in(), samples.in(), d.into, d.write, p, key});
+    launch(dy.device(), Dropout{flat.in(), samples.to(dy.device()).in(), d.into, d.write, p, key});
   }
   Tensor by_sample(const Tensor& x) const { return x.reshape({samples.elements(), -1}); }
 };

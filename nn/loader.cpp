@@ -10,19 +10,26 @@
 namespace accrue {
 namespace {
 
-TokenBatch empty_batch(int64_t count, int64_t context, Device device) {
-  return {Tensor({count, context}, DType::i32, device),
-          Tensor({count, context}, DType::i32, device),
-          std::vector<int64_t>(static_cast<size_t>(count))};
-}
+// Rows are collected on the host and go to the device at once.
+struct Rows {
+  Shape shape;  // [B, T]
+  std::vector<int32_t> inputs, targets;
+  std::vector<int64_t> indices;
 
-// Dry runs have no memory to fill: they need only the shapes.
-void fill_row(TokenBatch& batch, int64_t row, const Tokens& tokens, int64_t first) {
-  const int64_t context = batch.tokens.shape()[1];
-  int32_t *inputs = batch.tokens.data<int32_t>(), *targets = batch.targets.data<int32_t>();
-  if (inputs) tokens.copy(first, context, inputs + row * context);
-  if (targets) tokens.copy(first + 1, context, targets + row * context);
-}
+  Rows(int64_t count, int64_t context)
+      : shape({count, context}), inputs(count * context), targets(inputs), indices(count) {}
+
+  void fill(int64_t row, int64_t index, const Tokens& tokens, int64_t first) {
+    tokens.copy(first, shape[1], &inputs[row * shape[1]]);
+    tokens.copy(first + 1, shape[1], &targets[row * shape[1]]);
+    indices[row] = index;
+  }
+  TokenBatch on(Device device) {
+    const std::vector<int64_t> counts(indices.size(), shape[1]);  // no padding
+    return {Tensor::of<int32_t>(shape, inputs, device), Tensor::of<int32_t>(shape, targets, device),
+            std::move(indices), counts};
+  }
+};
 
 uint64_t random_below(uint64_t bound, const RandomKey& key, int64_t index) {
   const auto bits = key.draw(index, 0);
@@ -33,11 +40,14 @@ uint64_t random_below(uint64_t bound, const RandomKey& key, int64_t index) {
 
 TokenBatch TokenBatch::slice(int64_t first, int64_t count) const {
   Tensor part = tokens.slice(first, count);  // checks the range
-  const auto begin = indices.begin() + first;
-  return {std::move(part), targets.slice(first, count), {begin, begin + count}};
+  const auto of = [=](const std::vector<int64_t>& all) {
+    return all.empty() ? all : std::vector(all.begin() + first, all.begin() + first + count);
+  };
+  return {std::move(part), targets.slice(first, count), of(indices), of(counts)};
 }
 
 int64_t TokenBatch::count() const {
+  if (!counts.empty()) return std::accumulate(counts.begin(), counts.end(), int64_t{0});
   const int64_t n = targets.elements();
   if (!targets.in().data) return n;  // a dry run
   const std::vector<double> all = targets.to_vector();
@@ -55,11 +65,10 @@ TokenBatch window_batch(const Tokens& tokens, int64_t first_window, int64_t coun
   require(first_window >= 0 && count > 0 && first_window <= all && count <= all - first_window,
           "[window_batch] expected windows among ", all, " of ", context, " tokens, got ", count,
           " from ", first_window, "; try a longer text or a shorter context");
-  TokenBatch batch = empty_batch(count, context, device);
-  std::iota(batch.indices.begin(), batch.indices.end(), first_window);
-  for (int64_t row = 0; row < count; ++row)
-    fill_row(batch, row, tokens, (first_window + row) * context);
-  return batch;
+  Rows rows(count, context);
+  for (int64_t row = 0, window = first_window; row < count; ++row, ++window)
+    rows.fill(row, window, tokens, window * context);
+  return rows.on(device);
 }
 
 TokenLoader::TokenLoader(Tokens tokens, const LoaderOptions& options)
@@ -97,18 +106,18 @@ TokenBatch TokenLoader::peek() {
   require(epoch_ >= 0 && position_ >= 0 && position_ < samples_,
           "[loader] expected a position within an epoch of ", samples_, " samples, got ", position_,
           " in epoch ", epoch_, "; was the state saved with other data or another context?");
-  TokenBatch batch = empty_batch(options_.batch, options_.context, options_.device);
+  Rows rows(options_.batch, options_.context);
   int64_t epoch = epoch_, position = position_;
   for (int64_t row = 0; row < options_.batch; ++row) {
     shuffle(epoch);
-    fill_row(batch, row, tokens_, shift_ + order_[position] * options_.context);
-    batch.indices[row] = epoch * samples_ + position;
+    rows.fill(row, epoch * samples_ + position, tokens_,
+              shift_ + order_[position] * options_.context);
     if (++position == samples_) {
       position = 0;
       ++epoch;
     }
   }
-  return batch;
+  return rows.on(options_.device);
 }
 
 void TokenLoader::skip() {

@@ -13,13 +13,15 @@ namespace accrue {
 
 /// B sequences of T tokens and, for each token, the one that follows it.
 struct TokenBatch {
-  Tensor tokens, targets;        // i32 [B, T]
-  std::vector<int64_t> indices;  // of the samples in the global data order, [B]
+  Tensor tokens, targets;            // i32 [B, T]
+  std::vector<int64_t> indices;      // of the samples in the global data order, [B]
+  std::vector<int64_t> counts = {};  // targets of each sample that count, [B]; empty: not known
 
   std::span<const int64_t> samples() const { return indices; }
   /// Samples [first, first + count) as views. Throws BadArgument if out of range.
   TokenBatch slice(int64_t first, int64_t count) const;
-  /// Targets that count: what a cycle takes as its declared total. Padding is −100.
+  /// Targets that count: what a cycle takes as its declared total. Padding is −100. Where `counts`
+  /// are not known, the targets are read, which synchronises.
   int64_t count() const;
 };
 

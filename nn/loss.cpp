@@ -21,16 +21,16 @@ struct CrossEntropyOp {
     const Tensor rows = logits.reshape({targets.elements(), -1});
     Tensor loss({1}, wide(logits.dtype()), logits.device());
     Tensor logsum({targets.elements()}, wide(logits.dtype()), logits.device());
-    launch(logits.device(),
-           CrossEntropy{rows.in(), targets.in(), loss.out(), logsum.out(), Write::set, ignore});
+    launch(logits.device(), CrossEntropy{rows.in(), targets.to(loss.device()).in(), loss.out(),
+                                         logsum.out(), Write::set, ignore});
     saved = {rows, logsum};
     return loss;
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dlogits) const {
     Deposit d = dlogits.place();
     d.into = rows(d.into);
-    launch(dy.device(),
-           CrossEntropyBackward{saved[0].in(), targets.in(), saved[1].in(), dy.in(), d, ignore});
+    launch(dy.device(), CrossEntropyBackward{saved[0].in(), targets.to(dy.device()).in(),
+                                             saved[1].in(), dy.in(), d, ignore});
   }
 };
 
@@ -50,13 +50,14 @@ struct ChunkedCrossEntropyOp {
   }
   Tensor forward(Saved& saved, const Tensor& x, const Tensor& head) const {
     const Tensor hidden = x.reshape({row_count(), -1});
+    const Tensor ids = targets.to(x.device());
     const DType wider = wide(x.dtype());
     Tensor loss({1}, wider, x.device()), logsum({row_count()}, wider, x.device());
     saved = {hidden, head, logsum};
     for (int64_t first = 0; first < row_count(); first += chunk) {
       const int64_t count = std::min(chunk, row_count() - first);
       const Tensor part = logits(hidden, head, first, count);
-      launch(x.device(), CrossEntropy{part.in(), targets.slice(first, count).in(), loss.out(),
+      launch(x.device(), CrossEntropy{part.in(), ids.slice(first, count).in(), loss.out(),
                                       logsum.slice(first, count).out(),
                                       first ? Write::add : Write::set, ignore});
       if (count == row_count()) saved.push_back(part);
@@ -65,6 +66,7 @@ struct ChunkedCrossEntropyOp {
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dhead) const {
     const Tensor &hidden = saved[0], &head = saved[1], &logsum = saved[2];
+    const Tensor ids = targets.to(dy.device());
     std::optional<Deposit> into_x, into_head;
     if (dx) into_x = dx.place(), into_x->into = rows(into_x->into);
     if (dhead) into_head = dhead.place();
@@ -73,7 +75,7 @@ struct ChunkedCrossEntropyOp {
       Tensor part = saved.size() > 3 ? saved[3] : logits(hidden, head, first, count);
       Tensor dlogits =
           saved.size() > 3 ? empty_like(part) : part;  // kept logits serve a second time
-      launch(dy.device(), CrossEntropyBackward{part.in(), targets.slice(first, count).in(),
+      launch(dy.device(), CrossEntropyBackward{part.in(), ids.slice(first, count).in(),
                                                logsum.slice(first, count).in(), dy.in(),
                                                Deposit(dlogits.out(), Write::set), ignore});
       if (into_x)
@@ -92,12 +94,13 @@ struct SquaredErrorOp {
   Tensor target;
   Tensor forward(Saved& saved, const Tensor& x) const {
     Tensor loss({1}, wide(x.dtype()), x.device());
-    launch(x.device(), SquaredError{x.in(), target.in(), loss.out()});
+    launch(x.device(), SquaredError{x.in(), target.to(x.device()).in(), loss.out()});
     saved = {x};
     return loss;
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx) const {
-    launch(dy.device(), SquaredErrorBackward{saved[0].in(), target.in(), dy.in(), dx.place()});
+    launch(dy.device(),
+           SquaredErrorBackward{saved[0].in(), target.to(dy.device()).in(), dy.in(), dx.place()});
   }
 };
 

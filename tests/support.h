@@ -48,9 +48,9 @@ inline Numbers random_numbers(int64_t count, uint64_t seed, double scale = 1) {
 /// A tensor with these numbers, rounded to the dtype.
 inline Tensor tensor_of(const Shape& shape, const Numbers& numbers, Where where) {
   const Tensor wide = Tensor::of<double>(shape, numbers, Device::reference());
-  Tensor result(shape, where.dtype, where.device);
+  Tensor result(shape, where.dtype, Device::reference());
   launch(Device::reference(), kernel::Copy{wide.in(), result.out(), Write::set});
-  return result;
+  return result.to(where.device);
 }
 
 inline Tensor random_tensor(const Shape& shape, Where where, uint64_t seed, double scale = 1) {
@@ -63,14 +63,12 @@ inline Tensor ids_of(const Shape& shape, const std::vector<int32_t>& ids, Device
 
 /// The bits of a tensor's numbers, row-major.
 inline std::string bits_of(const Tensor& tensor) {
-  // Numbers that lie dense need no copy, which would take an i64 through a double.
-  Tensor dense = tensor.is_contiguous() ? tensor : empty_like(tensor);
-  if (!tensor.is_contiguous())
-    launch(Device::reference(), kernel::Copy{tensor.in(), dense.out(), Write::set});
-  return {static_cast<const char*>(dense.in().data), dense.bytes()};
+  std::string bits(tensor.bytes(), '\0');
+  tensor.copy_to_host(bits.data());
+  return bits;
 }
 
-/// The numbers of what a kernel may read; empty if it is absent.
+/// The numbers of what a kernel may read on the host; empty if it is absent.
 inline Numbers numbers_of(const In& in) {
   if (!in) return {};
   Tensor numbers(in.shape, DType::f64, Device::reference());
@@ -108,9 +106,10 @@ inline double relative_error(const Many& a, const Many& b) {
 inline Many sums_of(const ClosedCycle& closed) {
   Many sums;
   for (const auto& buffer : closed.buffers()) {
-    Numbers sum = numbers_of(buffer->sum());
-    if (sum.empty()) sum.assign(buffer->parameter_state()->shape.elements(), 0);
-    sums.push_back(std::move(sum));
+    if (buffer->sum())
+      sums.push_back(buffer->state("sum").to(Device::reference()).to_vector());
+    else
+      sums.emplace_back(buffer->parameter_state()->shape.elements(), 0.0);
   }
   return sums;
 }
@@ -202,9 +201,7 @@ inline Rows random_rows(int64_t count, int64_t in, int64_t out, Where where, uin
 }
 
 /// The root of the sources.
-inline std::filesystem::path source_root() {
-  return ACCRUE_SOURCE_DIR;
-}
+inline std::filesystem::path source_root() { return ACCRUE_SOURCE_DIR; }
 
 /// The message of what `call` throws, which must be an E.
 template <class E, class F>

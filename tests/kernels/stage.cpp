@@ -46,9 +46,9 @@ Tensor Stage::make(const Shape& shape, DType dtype, const std::function<double()
   std::vector<double> values(shape.elements());
   for (double& value : values) value = number();
   const Tensor exact = Tensor::of<double>(shape, values, Device::reference());
-  Tensor tensor(shape, dtype, device_);
+  Tensor tensor(shape, dtype, Device::reference());
   accrue::launch(Device::reference(), kernel::Copy{exact.in(), tensor.out(), Write::set});
-  return tensor;
+  return tensor.to(device_);
 }
 
 Tensor Stage::random(const Shape& shape, DType dtype, double scale) {
@@ -83,7 +83,7 @@ Tensor Stage::out(const Shape& shape, DType dtype, Write write, Bound bound, dou
       {is_floating(dtype) ? random(padded, dtype, scale) : make(padded, dtype, number), bound});
   Tensor view = outputs_.back().base.slice(1, shape[0]);
   const double poison = is_floating(dtype) ? std::numeric_limits<double>::quiet_NaN() : 99;
-  if (write == Write::set) accrue::launch(Device::reference(), kernel::Fill{view.out(), poison});
+  if (write == Write::set) accrue::launch(device_, kernel::Fill{view.out(), poison});
   return view;
 }
 
@@ -98,11 +98,7 @@ std::string name_of(std::type_index kernel) {
 }
 
 std::vector<double> numbers_of(const Tensor& tensor) {
-  std::vector<double> numbers(tensor.elements());
-  const Shape& shape = tensor.shape();
-  const Out to{numbers.data(), shape, contiguous_strides(shape), DType::f64};
-  launch(Device::reference(), kernel::Copy{tensor.in(), to, Write::set});
-  return numbers;
+  return tensor.to(Device::reference()).to_vector();
 }
 
 std::vector<double> tolerances(const Stage::Output& output, const std::vector<double>& expected) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 #include <set>

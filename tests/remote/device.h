@@ -1,0 +1,17 @@
+// The test backend `remote`: reference's kernels on memory that the host can touch only while one
+// of them runs. What reads or writes a device's memory by itself crashes here, without a GPU.
+#pragma once
+#include "accrue/core/kernels.h"
+
+namespace accrue::test {
+
+/// Kernels refuse arguments that lie elsewhere: throws BadArgument, naming the kernel.
+Device remote();
+
+/// Transfers between the host's memory and remote's since the program began.
+struct Transfers {
+  int64_t to_host = 0, from_host = 0;
+};
+Transfers transfers();
+
+}  // namespace accrue::test

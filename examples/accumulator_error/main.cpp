@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "../program.h"
+#include "../progress_line.h"
 #include "accrue/core/file.h"
 #include "plot.h"
 
@@ -18,17 +19,6 @@ struct Options {
   GradientOptions gradients;
   std::string csv, svg, log;
 };
-
-/// One line on stderr. Silent where that is no terminal.
-void show(const char* what, int64_t done, int64_t all) {
-  if (isatty(STDERR_FILENO))
-    std::fprintf(stderr, "\r\033[K%s: %lld of %lld", what, static_cast<long long>(done),
-                 static_cast<long long>(all));
-}
-
-void clear_progress() {
-  if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\r\033[K");
-}
 
 void write_file(const std::string& path, const std::string& content) {
   if (!path.empty()) write_whole(path, std::as_bytes(std::span(content)));
@@ -81,6 +71,11 @@ Json equal_terms() {
 }
 
 void run(const Options& o) {
+  ProgressLine line;
+  const Progress show = [&line](const char* what, int64_t done, int64_t all) {
+    line.show(static_cast<double>(done) / static_cast<double>(all),
+              [&] { return text(what, ": ", done, " of ", all); });
+  };
   std::ofstream log(o.log);
   require(o.log.empty() || log, "[log] expected to write '", o.log,
           "', got an error; try another file");
@@ -93,7 +88,7 @@ void run(const Options& o) {
   Json errors;
   for (const Gradients& gradients : all) {
     const std::vector<Measured> some = measure(gradients, show);
-    clear_progress();
+    line.clear();
     print(gradients, some);
     for (const Measured& row : some) {
       errors[row.gradients][row.accumulator][std::to_string(row.micro_batches)] = number(row.error);

@@ -7,6 +7,10 @@ namespace {
 
 constexpr double largest_scale = std::numeric_limits<float>::max();
 
+bool into_moments(const Accumulation& a) {
+  return a.consume == "adam_a" || a.consume == "invariant";
+}
+
 }  // namespace
 
 void add_accumulation_flags(CLI::App& app, Accumulation& a) {
@@ -47,9 +51,34 @@ void check(const Accumulation& a) {
                 a.loss_scale.value_or(0));
   require_usage(a.granule == 1 || a.reproducible != "run",
                 "--granule: expected --reproducible split or ranks, got run, which has none");
-  const bool moments = a.consume == "adam_a" || a.consume == "invariant";
-  require_usage(!moments || a.accumulate == "f32", "--accumulate: expected none with --consume ",
-                a.consume, ", which keeps no sums, got ", a.accumulate);
+  require_usage(!into_moments(a) || a.accumulate == "f32",
+                "--accumulate: expected none with --consume ", a.consume,
+                ", which keeps no sums, got ", a.accumulate);
+}
+
+std::string in_flags(std::string message, const Accumulation& a) {
+  // What the flags chose decides which other accumulator there is.
+  const std::string f32 = into_moments(a) ? "--consume close" : "--accumulate f32";
+  const std::string running = into_moments(a)             ? f32
+                              : a.reproducible == "ranks" ? "--reproducible split"
+                                                          : "--accumulate f32 or kahan";
+  const std::pair<std::string, std::string> words[] = {
+      {"set skip_non_finite = false", "try --keep-non-finite"},
+      {"skip_non_finite = false", "--keep-non-finite"},
+      {"skip_non_finite", "skipping (no --keep-non-finite)"},
+      {"reproducible = ranks", "--reproducible ranks"},
+      {"set clip = 0", "try --clip 0"},
+      {"by a filter", "by --filter clip:LIMIT"},
+      {"consume at close", "try --consume close"},
+      {"train in bf16", "try --dtype bf16 and no --loss-scale"},
+      {"drop the filter", "leave out --filter"},
+      {"try tree or fixed_point", "try --accumulate tree or fixed_point"},
+      {"use f32 or kahan", "try " + running},
+      {"use f32", "try " + f32}};
+  for (const auto& [from, to] : words)
+    if (const size_t at = message.find(from); at != std::string::npos)
+      message.replace(at, from.size(), to);
+  return message;
 }
 
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
@@ -67,7 +96,7 @@ CycleOptions cycle_options(const Accumulation& a, std::shared_ptr<LossScale> sca
                        .skip_non_finite = a.skip_non_finite};
   if (!a.filter.empty()) options.filter = filters::parse(a.filter);
   if (a.consume == "backward") options.consume = in_backward({&matrices, &vectors});
-  if (a.consume == "adam_a" || a.consume == "invariant") {
+  if (into_moments(a)) {
     options.accumulate.clear();
     for (AdamW* one : {&matrices, &vectors}) {
       const auto into = into_moments(*one, a.consume == "invariant" ? 1 : 0);

@@ -21,6 +21,8 @@ struct Accumulation {
 void add_accumulation_flags(CLI::App& app, Accumulation& choice);
 /// Throws WrongUsage, naming the flag, on unknown words.
 void check(const Accumulation& choice);
+/// What a cycle says of impossible choices, its advice in the words of the flags.
+std::string in_flags(std::string message, const Accumulation& choice);
 /// None, unless the flags ask for one or the dtype needs one.
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& choice, DType dtype);
 /// The options of a cycle whose parameters these two optimizers step. They must outlive it.

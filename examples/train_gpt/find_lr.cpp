@@ -50,7 +50,12 @@ void find_lr(const Options& options, const Data& data) {
   Training training(options, data);
   LrRangeTest test({.steps = options.steps});
   Log log(options.log, 0);
-  ProgressLine progress(0, options.steps);
+  ProgressLine progress;
+  int64_t done = 0;
+  training.told = [&](const char*, double part) {
+    progress.show((static_cast<double>(done) + part) / static_cast<double>(options.steps),
+                  [&] { return text("step ", done + 1, '/', options.steps); });
+  };
   for (bool more = true; more;) {
     const double began = seconds_now();
     const StepReport report = training.try_step();
@@ -58,13 +63,12 @@ void find_lr(const Options& options, const Data& data) {
     more = test.update(report);
     const double rate = report.count / (seconds_now() - began);
     if (report.skipped) break;
-    const auto step = static_cast<int64_t>(test.points().size());
-    log.write({{"step", step},
+    done = static_cast<int64_t>(test.points().size());
+    log.write({{"step", done},
                {"loss", report.mean_loss},
                {"smoothed_loss", test.points().back().smoothed},
                {"lr", report.learning_rate},
                {"tokens_per_second", rate}});
-    progress.show(step, report.mean_loss, rate);
   }
   progress.clear();
   print_table(test.points());

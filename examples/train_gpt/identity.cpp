@@ -16,10 +16,10 @@ using Json = nlohmann::json;
 // A flag that is not listed here must stay what it was: a new one is refused until it is known not
 // to matter.
 const std::set<std::string> free_flags{
-    "--help",     "--log",         "--checkpoint",    "--checkpoint-interval",
-    "--resume",   "--dry-run",     "--verify",        "--sample",
-    "--top-k",    "--temperature", "--eval-interval", "--eval-batches",
-    "--recompute"};
+    "--help",      "--log",         "--checkpoint",    "--checkpoint-interval",
+    "--resume",    "--dry-run",     "--verify",        "--sample",
+    "--top-k",     "--temperature", "--eval-interval", "--eval-batches",
+    "--recompute", "--records"};
 const std::map<std::string, std::string> noted_flags{
     {"--steps", "the learning rate follows the new length from here on"},
     {"--micro-batch",

@@ -57,10 +57,64 @@ void add(Json& to, const Validation& validation) {
   if (validation.averaged) to["ema_val_loss"] = *validation.averaged;
 }
 
+// A cycle that was resumed has those since.
+Json to_json(const std::vector<MicroRecord>& records) {
+  Json all = Json::array();
+  for (const MicroRecord& one : records) {
+    Json& row = all.emplace_back(Json{{"samples", one.samples},
+                                      {"loss", one.loss},
+                                      {"count", one.count},
+                                      {"factor", one.factor},
+                                      {"non_finite", one.non_finite},
+                                      {"bytes", one.bytes},
+                                      {"milliseconds", one.milliseconds}});
+    if (one.gradient_norm) row["gradient_norm"] = *one.gradient_norm;
+    if (one.cosine) row["cosine"] = *one.cosine;
+  }
+  return all;
+}
+
+int64_t skipped(const Training& training) {
+  return training.cycle.index().value - training.cycle.step().value;
+}
+
 struct Outcome {
   Json train_loss;  // null until there is one
   std::optional<Validation> validation;
   std::vector<double> tokens_per_second;
+};
+
+// The line of progress; it hears from the training while it lives.
+class Display {
+ public:
+  Display(Training& training, int64_t first) : training_(training), done_(first), line_(part(0)) {
+    training.told = [this](const char* what, double done) { show(what, done); };
+  }
+  ~Display() { training_.told = {}; }
+  Display(const Display&) = delete;
+
+  void stepped(int64_t step, double loss, double rate) {
+    done_ = step;
+    figures_ = text("  loss ", loss, "  ", std::lround(rate), " tokens/s");
+  }
+  void clear() { line_.clear(); }
+
+ private:
+  double part(double more) const {
+    return (static_cast<double>(done_) + more) / static_cast<double>(training_.options.steps);
+  }
+  void show(const std::string& what, double done) {
+    const bool step = what == "step";
+    line_.show(part(step ? done : 0), [&] {
+      const std::string other = step ? "" : text("  ", what, ' ', std::lround(100 * done), " %");
+      return text("step ", done_ + step, '/', training_.options.steps, figures_, other);
+    });
+  }
+
+  Training& training_;
+  int64_t done_;
+  std::string figures_;
+  ProgressLine line_;
 };
 
 // Steps, validations and checkpoints up to --steps. Throws Stopped where a signal ends it.
@@ -69,7 +123,7 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
   // A cycle whose gradient was not finite is skipped, but counts: so a resumed run does no more.
   const int64_t first = training.cycle.index().value;
   Log log(o.log, training.unlogged.empty() ? first : first - 1);
-  ProgressLine progress(first, o.steps);
+  Display display(training, first);
   Outcome outcome;
   const auto complete = [&](Json line) {
     const int64_t step = line["step"];
@@ -78,7 +132,7 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     if (last || step % o.eval_interval == 0) {
       const Validation& validation = outcome.validation.emplace(training.validate());
       add(line, validation);
-      progress.clear();
+      display.clear();
       std::printf("step %lld: training loss %.4f, validation loss %.4f",
                   static_cast<long long>(step), number(line["loss"]), validation.loss);
       if (validation.averaged) std::printf(", of averaged weights %.4f", *validation.averaged);
@@ -99,13 +153,15 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     const double rate = static_cast<double>((training.samples - samples) * o.model.context) /
                         (seconds_now() - began);
     outcome.tokens_per_second.push_back(rate);
-    progress.show(step, report.mean_loss, rate);
+    display.stepped(step, report.mean_loss, rate);
     Json line{{"step", step},
               {"loss", report.mean_loss},
               {"gradient_norm", report.gradient_norm},
               {"lr", report.learning_rate},
               {"batch", batch},
-              {"tokens_per_second", rate}};
+              {"tokens_per_second", rate},
+              {"skipped", report.skipped}};
+    if (o.records) line["micro_batches"] = to_json(training.cycle.records());
     if (const auto scale = training.noise_scale()) line["noise_scale"] = *scale;
     training.unlogged = line.dump();
     complete(line);
@@ -139,7 +195,7 @@ void begin(Training& training, Troubles& troubles) {
     for (const std::string& warning : training.checkpoint.warnings())
       say(warning + "; the checkpoint before it is used");
     for (const std::string& note : training.identity.notes()) say(note);
-  } else if (!o.checkpoint.empty()) {
+  } else if (!o.checkpoint.empty() && o.verify == 0) {
     require(!training.checkpoint.exists(), "[checkpoint] expected no checkpoints in '",
             o.checkpoint, "', got some; try --resume, or another folder");
     troubles.watch([&] { training.checkpoint.make_folder(); });
@@ -174,12 +230,16 @@ int run(const Options& options) {
   const bool saved = saver.wait();
   if (const auto stopped = asked_to_stop()) return stop(training, troubles, *stopped, saved);
   signals.reset();
+  if (training.cycle.step() == Step{})
+    say(text("not one step was taken: the loss or gradient of all ", skipped(training),
+             " cycles was not finite; try a smaller --lr or --loss-scale"));
   if (options.sample > 0) std::printf("\n%s\n\n", training.sample_text().c_str());
   Json result;
   add(result, *outcome.validation);
   result.update({{"best_val_loss", training.best.item()},
                  {"train_loss", outcome.train_loss},
                  {"steps", training.cycle.step().value},
+                 {"skipped_cycles", skipped(training)},
                  {"tokens_per_second", median(outcome.tokens_per_second)},
                  {"seconds", seconds_now() - began},
                  {"parameters", parameters(training.model).elements()},
@@ -196,6 +256,8 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on a file's size is an error of its write, not an end
   return run_program("train_gpt", [&] {
     const auto options = read_options(argc, argv);
-    return options ? run(*options) : 0;
+    if (!options) return 0;
+    check_choices(*options);
+    return run(*options);
   });
 }

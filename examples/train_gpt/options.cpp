@@ -76,14 +76,15 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
   app.add_option("--verify", o.verify,
                  "Samples; compare their gradients with f64 on reference; train nothing")
       ->excludes(dry);
-  app.add_option("--log", o.log, "JSON lines, one per step");
+  auto* log = app.add_option("--log", o.log, "JSON lines, one per step");
+  app.add_flag("--records", o.records, "Log what happened to each micro-batch, too")->needs(log);
   auto* folder = app.add_option(
       "--checkpoint", o.checkpoint,
       "Folder; the last two are kept. SIGTERM and SIGINT (Ctrl-C) then save at the next "
       "micro-batch's edge and end the run with status 143 or 130; a second one ends "
       "it at once");
   app.add_option("--checkpoint-interval", words.checkpoint_interval,
-                 "Steps, or micro-batches as in 50m (default: eval-interval)")
+                 "Steps, or micro-batches of --micro-batch as in 50m (default: eval-interval)")
       ->needs(folder);
   app.add_flag("--resume", o.resume,
                "Go on from the newest checkpoint that is whole, with the same bits; flags that "
@@ -146,12 +147,13 @@ std::map<std::string, std::string> values_of(const CLI::App& app, const Options&
                                   ? text(std::strtoll(one->results().back().c_str(), nullptr, 0))
                                   : one->results().back();
   }
-  values["--min-lr"] = text(o.min_lr);
+  values["--min-lr"] = nlohmann::json(o.min_lr).dump();  // with all digits
   values["--warmup"] = text(o.warmup);
   values["--threads"] = text(o.threads);
   if (!o.schedules.by.empty()) values["--max-batch"] = text(o.schedules.largest);
   if (o.dtype == DType::f16)
-    values["--loss-scale"] = text(o.accumulation.loss_scale.value_or(f16_loss_scale));
+    values["--loss-scale"] =
+        nlohmann::json(o.accumulation.loss_scale.value_or(f16_loss_scale)).dump();
   return values;
 }
 
@@ -209,6 +211,10 @@ void check(const Options& o) {
   require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
   check(o.accumulation);
   check_log(o);
+  require_usage(o.verify == 0 ||
+                    (o.accumulation.consume != "adam_a" && o.accumulation.consume != "invariant"),
+                "--verify: expected sums to compare, got --consume ", o.accumulation.consume,
+                ", which keeps none");
   require_usage(o.device.backend->supports(o.dtype), "--dtype: expected one that the device has");
 }
 

@@ -36,7 +36,7 @@ struct Options {
   std::string log, checkpoint;
   int64_t checkpoint_interval = 0;  // in steps, or in micro-batches
   bool interval_in_micro_batches = false;
-  bool resume = false;
+  bool resume = false, records = false;
   int64_t sample = 0, top_k = 0;
   double temperature = 1;
 

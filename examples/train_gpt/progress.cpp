@@ -9,34 +9,6 @@
 
 namespace accrue::examples {
 
-ProgressLine::ProgressLine(int64_t first_step, int64_t steps)
-    : first_(first_step),
-      steps_(steps),
-      terminal_(isatty(STDERR_FILENO) == 1),
-      began_(seconds_now()) {}
-
-void ProgressLine::show(int64_t step, double loss, double tokens_per_second) {
-  constexpr int width = 24;
-  constexpr double interval = 0.1;  // seconds: a terminal is slower than a step
-  const double now = seconds_now();
-  if (!terminal_ || (step < steps_ && now - last_ < interval)) return;
-  last_ = now;
-  shown_ = true;
-  std::string bar(width, '.');
-  bar.replace(0, static_cast<size_t>(width * step / steps_),
-              static_cast<size_t>(width * step / steps_), '#');
-  const double left =
-      (now - began_) / static_cast<double>(step - first_) * static_cast<double>(steps_ - step);
-  std::fprintf(stderr, "\r\033[K[%s] %lld/%lld  loss %.4f  %.0f tokens/s  %d:%02d left",
-               bar.c_str(), static_cast<long long>(step), static_cast<long long>(steps_), loss,
-               tokens_per_second, static_cast<int>(left) / 60, static_cast<int>(left) % 60);
-}
-
-void ProgressLine::clear() {
-  if (shown_) std::fprintf(stderr, "\r\033[K");
-  shown_ = false;
-}
-
 void say(const std::string& line) {
   const char* clear = isatty(STDERR_FILENO) == 1 ? "\r\033[K" : "";
   std::fprintf(stderr, "%strain_gpt: %s\n", clear, line.c_str());

@@ -1,31 +1,12 @@
 // What a run shows while it goes: a line on a terminal, a log of JSON lines.
 #pragma once
-#include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "../progress_line.h"
+
 namespace accrue::examples {
-
-inline double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// One line on stderr: bar, step, loss, tokens/s, time left. Silent where stderr is no terminal.
-class ProgressLine {
- public:
-  ProgressLine(int64_t first_step, int64_t steps);
-  ~ProgressLine() { clear(); }
-
-  void show(int64_t step, double loss, double tokens_per_second);
-  /// Before anything else is printed.
-  void clear();
-
- private:
-  int64_t first_, steps_;
-  bool terminal_, shown_ = false;
-  double began_, last_ = 0;
-};
 
 /// One line on stderr, after a progress line was cleared.
 void say(const std::string& line);

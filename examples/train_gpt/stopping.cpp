@@ -47,7 +47,12 @@ Saver::Saver(Training& training, Troubles& troubles) : training_(training), trou
 void Saver::at_edge() {
   stop_if_asked();  // whoever catches it saves
   const Options& o = training_.options;
-  if (o.interval_in_micro_batches && ++edges_ % o.checkpoint_interval == 0) save();
+  if (!o.interval_in_micro_batches) return;
+  const int64_t micro_batches = ++edges_ * unit(o) / o.micro_batch;  // an edge may be a granule's
+  if (const int64_t due = micro_batches / o.checkpoint_interval; due > saves_) {
+    saves_ = due;
+    save();
+  }
 }
 
 void Saver::at_step(bool last) {

@@ -48,7 +48,7 @@ class Saver {
 
   Training& training_;
   Troubles& troubles_;
-  int64_t edges_ = 0;  // seen by this process
+  int64_t edges_ = 0, saves_ = 0;  // seen by this process, and saves at them
 };
 
 }  // namespace accrue::examples

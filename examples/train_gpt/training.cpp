@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "../program.h"
 #include "accrue/core/file.h"
 #include "accrue/core/sha256.h"
 #include "accrue/core/xxh3.h"
@@ -45,6 +46,24 @@ Data read_data(const Options& options) {
       text("of ", file.bytes().size(), " bytes with checksum ", Xxh3().add(file.bytes()).hex())};
 }
 
+void check_choices(const Options& o) {
+  // The library's own checks. Names of parameters do not hang on the vocabulary.
+  const ModeScope dry(Mode::dry);
+  const Gpt model = make_model(o, 2);
+  const std::shared_ptr<BatchSchedule> batches = make_batches(o);
+  AdamW matrices(decayed(parameters(model)), adamw(o, batches, o.weight_decay));
+  AdamW vectors(parameters(model).except(decayed(parameters(model))), adamw(o, batches, 0));
+  try {
+    CycleOptions chosen =
+        cycle_options(o.accumulation, loss_scale_for(o.accumulation, o.dtype), matrices, vectors);
+    chosen.noise_scale = o.schedules.by == "noise";
+    const Cycle cycle(parameters(model), std::move(chosen));
+  } catch (const BadArgument& error) {
+    throw WrongUsage(in_flags(error.what(), o.accumulation));
+  }
+  host_allocator().reset_peak(/*dry=*/true);
+}
+
 Training::Training(const Options& o, const Data& d)
     : options(o),
       data(d),
@@ -80,7 +99,9 @@ Training::Training(const Options& o, const Data& d)
 CycleOptions Training::choices() {
   CycleOptions chosen = cycle_options(options.accumulation, scale, matrices, vectors);
   chosen.noise_scale = options.schedules.by == "noise";
-  chosen.at_edge = [this](MicroStep) {
+  chosen.at_edge = [this](MicroStep done) {
+    if (told)
+      told("step", static_cast<double>(done.value * unit(options)) / static_cast<double>(batch()));
     if (at_edge) at_edge();
   };
   return chosen;
@@ -150,6 +171,8 @@ double Training::validation_loss() const {
     for (int64_t at = 0; at < length; at += unit(options)) {
       stop_if_asked();
       const Loss part = loss(batch.slice(at, std::min(unit(options), length - at)));
+      if (told)
+        told("validation", (static_cast<double>(i) + static_cast<double>(at) / size) / wanted);
       sum += part.sum().value().item();
       count += part.count().item();
     }

@@ -18,6 +18,9 @@ struct Data {
 /// Throws Failure or BadArgument if the file is missing, empty or too short for one sequence each.
 Data read_data(const Options& options);
 
+/// Throws WrongUsage, in the words of the flags, if they ask for what no cycle can do together.
+void check_choices(const Options& options);
+
 struct Validation {
   double loss;
   std::optional<double> averaged;  // of the averaged weights, with --ema
@@ -68,7 +71,9 @@ struct Training {
   Checkpoint checkpoint;
 
   std::function<void()> at_edge;  // called between micro-batches
-  int64_t samples = 0;            // trained on by this process
+  /// Called often with what is under way, a step or a validation, and the part of it that is done.
+  std::function<void(const char* what, double part)> told;
+  int64_t samples = 0;  // trained on by this process
 
  private:
   CycleOptions choices();

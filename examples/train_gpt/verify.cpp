@@ -1,8 +1,6 @@
 // --verify: the gradients of one cycle against the same tapes in f64.
 #include "verify.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -62,27 +60,6 @@ double seconds_per_product(const Options& o, const Data& data) {
   return best / products(model, config.context);
 }
 
-// A line on a terminal; elsewhere nothing.
-struct Bar {
-  bool terminal = isatty(STDERR_FILENO) == 1;
-  double began = seconds_now(), last = 0;
-
-  ~Bar() {
-    if (terminal) std::fprintf(stderr, "\r\033[K");
-  }
-  void show(double part) {
-    constexpr size_t width = 24;
-    const double now = seconds_now();
-    if (!terminal || part <= 0 || now - last < 0.1) return;
-    last = now;
-    std::string bar(width, '.');
-    std::fill_n(bar.begin(), static_cast<size_t>(part * width), '#');
-    const auto left = static_cast<int>((now - began) * (1 - part) / part);
-    std::fprintf(stderr, "\r\033[K[%s] %3.0f %%  %d:%02d left", bar.c_str(), 100 * part, left / 60,
-                 left % 60);
-  }
-};
-
 // What arithmetic may add to an error: forward and backward, each operation rounds what it stores
 // by u of the dtype and a sum of n terms by √n·2⁻²⁴; independent roundings of N operations add up
 // to √(2N) of one (Higham & Mary, "A new approach to probabilistic rounding error analysis", SISC
@@ -104,8 +81,13 @@ Json line_of(const ParameterError& one, double allowed) {
 
 }  // namespace
 
-void verify(const Training& training) {
+void verify(Training& training) {
   const Options& o = training.options;
+  if (training.cycle.micro_batches() > MicroStep{})
+    say(text(
+        "the checkpoint is from within a cycle: it is verified from its beginning, without the ",
+        training.cycle.micro_batches().value, " micro-batches that are done"));
+  training.cycle.discard();  // of this process only: nothing is saved
   const double each = seconds_per_product(o, training.data);
   const double estimate =
       each * static_cast<double>(o.verify) * products(training.model, o.model.context);
@@ -119,10 +101,13 @@ void verify(const Training& training) {
   const double began = seconds_now();
   Verification report;
   {
-    Bar bar;
-    report = verify(
-        training.model, training.cycle, first_batch(o, training.data, o.model.context, o.verify),
-        std::min(o.micro_batch, o.verify), {.progress = [&bar](double part) { bar.show(part); }});
+    ProgressLine line;
+    const auto show = [&line](double part) {
+      line.show(part, [part] { return text(std::lround(100 * part), " % of the samples"); });
+    };
+    report = verify(training.model, training.cycle,
+                    first_batch(o, training.data, o.model.context, o.verify),
+                    std::min(o.micro_batch, o.verify), {.progress = show});
   }
   const double seconds = seconds_now() - began, arithmetic = arithmetic_bound(o, report);
   const auto size = [](double error) { return std::isnan(error) ? INFINITY : error; };

@@ -5,7 +5,8 @@
 namespace accrue::examples {
 
 /// Prints how long it will take, then every parameter's error, the worst first, and a JSON object.
-/// Trains nothing. Throws Failure if an error exceeds what accumulator and arithmetic allow.
-void verify(const Training& training);
+/// Trains nothing; a cycle that is under way is verified from its beginning. Throws Failure if an
+/// error exceeds what accumulator and arithmetic allow.
+void verify(Training& training);
 
 }  // namespace accrue::examples

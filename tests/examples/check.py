@@ -5,12 +5,16 @@
 """
 import csv
 import json
+import os
+import pty
 import shutil
+import subprocess
+import threading
 import unittest
 from pathlib import Path
 from xml.etree import ElementTree
 
-from program_case import TINY, ProgramCase, run
+from program_case import BIN, TINY, ProgramCase, run
 
 TAGS = {"parameters", "copies", "gradients", "optimizer", "activations", "workspace"}
 
@@ -155,6 +159,90 @@ class Programs(ProgramCase):
             self.assertGreater(errors[0], most / 1000)
             self.assertAlmostEqual(result["loss"], result["exact_loss"], delta=most)
 
+    def test_verify_looks_at_a_checkpoint_from_within_a_cycle_and_makes_none(self):
+        folder = self.folder / "checkpoint"
+        flags = ["--steps", 3, "--checkpoint", folder]
+        self.train(*flags, "--checkpoint-interval", "2m")  # of three micro-batches a step
+        saved = {path.name: path.read_bytes() for path in folder.iterdir()}
+        newest = folder / "step-3.safetensors"
+        self.assertEqual(set(saved), {newest.name, "step-2-micro-2.safetensors"})
+        newest.unlink()
+        done = run("train_gpt", "--data", self.text, *TINY, *flags, "--resume", "--verify", 3)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("from its beginning", done.stderr)
+        self.assertTrue(json.loads(done.stdout.splitlines()[-1])["verified"])
+        self.assertEqual({path.name: path.read_bytes() for path in folder.iterdir()},
+                         {name: data for name, data in saved.items() if name != newest.name})
+        none = self.folder / "none"
+        self.train("--verify", 2, "--checkpoint", none)
+        self.assertFalse(none.exists())
+
+    def test_an_interval_in_micro_batches_means_those_of_the_flag_in_every_tier(self):
+        for tier in ("run", "split"):
+            folder = self.folder / tier
+            self.train("--steps", 2, "--effective-batch", 12, "--checkpoint", folder, "--reproducible",
+                       tier, "--checkpoint-interval", "4m", "--micro-batch", 2)
+            (folder / "step-2.safetensors").unlink()  # the end's
+            # Twelve micro-batches, saved after four, eight and twelve; a granule has one sample.
+            left = {"run": "step-1-micro-6", "split": "step-1-micro-12"}[tier]
+            self.assertEqual([path.name for path in folder.iterdir()], [f"{left}.safetensors"])
+
+    def test_records_and_skipped_cycles_are_reported(self):
+        log = self.folder / "log"
+        plain = self.train("--steps", 4, "--log", log)
+        self.assertNotIn("micro_batches", log.read_text())
+        self.assertEqual(plain["skipped_cycles"], 0)
+        self.assertEqual(self.train("--steps", 4, "--log", log, "--records")["weights_sha256"],
+                         plain["weights_sha256"])
+        self.train("--steps", 4, "--log", log, "--records", "--filter", "observe")
+        for line in map(json.loads, log.read_text().splitlines()):
+            rows = line["micro_batches"]
+            self.assertFalse(line["skipped"])
+            self.assertEqual([row["samples"] for row in rows], [2, 2, 1])
+            self.assertAlmostEqual(sum(row["loss"] for row in rows) / sum(row["count"] for row in rows),
+                                   line["loss"], delta=1e-9)
+            for row in rows:
+                self.assertFalse(row["non_finite"])
+                for key in ("bytes", "milliseconds", "gradient_norm"):
+                    self.assertGreater(row[key], 0, key)
+            self.assertEqual([-1 <= row["cosine"] <= 1 for row in rows[1:]], [True, True])
+        # 3e38 overflows until halved: a few cycles are skipped; of one cycle all are.
+        result = self.train("--steps", 30, "--log", log, "--loss-scale", 3e38)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        self.assertGreater(result["skipped_cycles"], 0)
+        self.assertEqual(result["skipped_cycles"], sum(line["skipped"] for line in lines))
+        self.assertEqual(result["steps"] + result["skipped_cycles"], 30)
+        done = run("train_gpt", "--data", self.text, *TINY, "--steps", 2, "--loss-scale", 3e38)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("not one step was taken", done.stderr)
+        self.assertEqual(json.loads(done.stdout.splitlines()[-1])["skipped_cycles"], 2)
+
+    def test_a_terminal_sees_progress_within_a_step_and_in_validation(self):
+        self.text.write_text(self.text.read_text() * 600)
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        drawn = []
+
+        def read():  # until the other end is closed, which reads as an error
+            try:
+                while part := os.read(ours, 1 << 16):
+                    drawn.append(part)
+            except OSError:
+                pass
+        reader = threading.Thread(target=read)
+        reader.start()
+        done = subprocess.run([BIN / "train_gpt", "--data", self.text, *TINY, "--micro-batch", "1",
+                               "--effective-batch", "20000", "--steps", "1"], stdout=subprocess.DEVNULL,
+                              stderr=theirs, timeout=300, check=False)
+        os.close(theirs)
+        reader.join()
+        self.assertEqual(done.returncode, 0)
+        lines = b"".join(drawn).decode().split("\r")
+        bars = {line.split("]")[0] for line in lines if "step 1/1" in line and "validation" not in line}
+        # Ten a second, of a step of 20,000 micro-batches.
+        self.assertGreater(len(bars), 2, lines)
+        self.assertTrue(any("validation" in line for line in lines), lines)
+
     def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(self):
         folder, log = self.folder / "checkpoint", self.folder / "log"
         flags = ["--steps", 20, "--dropout", 0.1, "--accumulate", "kahan", "--eval-interval", 5,
@@ -212,6 +300,28 @@ class Programs(ProgramCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertGreaterEqual(len(done.stdout), 50)
         self.assertEqual(json.loads(done.stdout.splitlines()[-1])["steps"], 2)
+
+    def test_what_no_cycle_can_do_is_wrong_usage_in_the_words_of_the_flags(self):
+        consume = ["--consume", "backward", "--clip", 0, "--keep-non-finite"]
+        for word, flags in (
+                ("--keep-non-finite", ["--consume", "backward", "--clip", 0]),
+                ("--keep-non-finite", ["--consume", "adam_a", "--clip", 0]),
+                ("--clip 0", ["--consume", "backward", "--keep-non-finite"]),
+                ("clip", ["--consume", "adam_a", "--keep-non-finite"]),
+                ("leave out --filter", [*consume, "--filter", "clip:1"]),
+                ("--dtype bf16", [*consume, "--dtype", "f16"]),
+                ("--consume close", [*consume, "--accumulate", "fixed_point"]),
+                ("--accumulate tree or fixed_point", ["--reproducible", "ranks", "--accumulate", "bf16"]),
+                ("--accumulate f32 or kahan", ["--accumulate", "tree", "--filter", "agreement:0.9"]),
+                ("--reproducible split", ["--reproducible", "ranks", "--filter", "agreement:0.9"]),
+                ("--accumulate f32 or kahan", ["--accumulate", "tree", "--batch-by", "noise"]),
+                ("no_such*", ["--accumulate", "kahan:no_such*"]),
+                ("--verify", ["--consume", "adam_a", "--clip", 0, "--keep-non-finite", "--verify", 2]),
+                ("--log", ["--records"])):
+            # Said before the text is looked for.
+            done = self.refused(2, word, "train_gpt", "--data", self.folder / "none", *TINY, *flags)
+            for term in ("skip_non_finite", "reproducible =", "clip = 0"):
+                self.assertNotIn(term, done.stderr)
 
     def test_impossible_flags_are_wrong_usage(self):
         for flags in (["--heads", 3], ["--layers", 0], ["--width", 0], ["--context", 0],

@@ -230,7 +230,7 @@ class Stop(unittest.TestCase):
                   "--untied unset in the checkpoint, on now"]),
                 (["--accumulate", "kahan"], ["--accumulate f32 in the checkpoint, kahan now"]),
                 (["--effective-batch", 6], ["--effective-batch 5"]), (["--dtype", "bf16"], ["--dtype f32"]),
-                (["--device", "reference"], ["--device cpu"]), (["--min-lr", 0], ["--min-lr 0.0001 in the checkpoint, 0 now"]),
+                (["--device", "reference"], ["--device cpu"]), (["--min-lr", 0], ["--min-lr 0.0001 in the checkpoint, 0.0 now"]),
                 (["--warmup", 3], ["--warmup 0 in"]),
                 (["--tokenizer", "byte"], ["--tokenizer char"]), (["--norm", "rms"], ["--norm layer"])):
             done = self.run_it(*flags, "--resume", *changes)

@@ -5,6 +5,7 @@
 
 #include "accrue/core/kernels.h"
 #include "accrue/cuda/attention_args.h"
+#include "accrue/cuda/attention_layout.h"
 
 namespace accrue::cuda {
 
@@ -23,6 +24,11 @@ AttentionSizes sizes_of(const Args& args) {
   const Shape& shape = args.q.shape;
   return {static_cast<int>(shape[0]), static_cast<int>(shape[1]), static_cast<int>(shape[2]),
           static_cast<int>(shape[3]), 1 / std::sqrt(static_cast<double>(shape[3]))};
+}
+
+/// Blocks of threads where each takes `size` positions of a head.
+inline int64_t blocks_of(const AttentionSizes& sizes, int size) {
+  return int64_t{sizes.samples} * sizes.heads * divide_up(sizes.length, size);
 }
 
 /// uniform01(bits) ≥ p exactly where bits >> 8 reaches the threshold.

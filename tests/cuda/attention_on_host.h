@@ -8,7 +8,8 @@
 
 namespace accrue::test {
 
-inline bool backwards_threads = false;  // the order of a block's threads
+/// The order of a block's threads: every call of a kernel turns it round.
+inline bool last_thread_first = false;
 
 /// Runs body(lanes, shared memory) for each thread of each block, which shares NaN at first.
 template <class Body>
@@ -18,22 +19,19 @@ void run_blocks(int64_t blocks, int threads, size_t shared_bytes, const Body& bo
   };
   std::vector<Line> shared((shared_bytes + sizeof(Line) - 1) / sizeof(Line));
   for (Line& line : shared) line.bytes.fill(0xff);
-  HostBlock::run(blocks, threads, backwards_threads,
+  HostBlock::run(blocks, threads, last_thread_first,
                  [&](const HostLanes& lanes) { body(lanes, shared.data()); });
 }
 
-inline int64_t blocks_of(const cuda::AttentionSizes& sizes, int block) {
-  return int64_t{sizes.samples} * sizes.heads * cuda::divide_up(sizes.length, block);
-}
 inline int64_t plain_blocks_of(const cuda::AttentionSizes& sizes) {
-  return blocks_of(sizes, cuda::plain::rows) * cuda::plain::chunks_of(sizes.width);
+  return cuda::blocks_of(sizes, cuda::plain::rows) * cuda::plain::chunks_of(sizes.width);
 }
 
 template <class T>
 void forward_on_tiles(const cuda::ForwardArgs<T, float>& args) {
   cuda::with_cut(args.sizes.width, args.dropout.threshold > 0, [&](auto width, auto dropout) {
     using Cut = cuda::ForwardCut<T, width, dropout>;
-    run_blocks(blocks_of(args.sizes, Cut::queries), cuda::block_threads, Cut::shared,
+    run_blocks(cuda::blocks_of(args.sizes, Cut::queries), cuda::block_threads, Cut::shared,
                [&](const HostLanes& lanes, void* shared) {
                  cuda::ForwardBlock<Cut, HostLanes>(lanes, args, shared).run();
                });
@@ -52,6 +50,7 @@ void forward_plainly(const cuda::ForwardArgs<T, Wide>& args) {
 }
 
 inline void attention_on_host(const kernel::Attention& a, void*) {
+  last_thread_first = !last_thread_first;
   cuda::with_formats(a.q.dtype, [&]<class T, class Wide>(T, Wide) {
     const auto args = cuda::args_of<T, Wide>(a);
     if constexpr (sizeof(T) == 2)
@@ -64,12 +63,12 @@ template <class T>
 void backward_on_tiles(const cuda::BackwardArgs<T, float>& args) {
   cuda::with_cut(args.sizes.width, args.dropout.threshold > 0, [&](auto width, auto dropout) {
     using Queries = cuda::QueryCut<T, width, dropout>;
-    run_blocks(blocks_of(args.sizes, Queries::queries), cuda::block_threads, Queries::shared,
+    run_blocks(cuda::blocks_of(args.sizes, Queries::queries), cuda::block_threads, Queries::shared,
                [&](const HostLanes& lanes, void* shared) {
                  cuda::QueryBlock<Queries, HostLanes>(lanes, args, shared).run();
                });
     using Keys = cuda::KeyCut<T, width, dropout>;
-    run_blocks(blocks_of(args.sizes, Keys::keys), cuda::block_threads, Keys::shared,
+    run_blocks(cuda::blocks_of(args.sizes, Keys::keys), cuda::block_threads, Keys::shared,
                [&](const HostLanes& lanes, void* shared) {
                  cuda::KeyBlock<Keys, HostLanes>(lanes, args, shared).run();
                });
@@ -89,6 +88,7 @@ void backward_plainly(const cuda::BackwardArgs<T, Wide>& args) {
 }
 
 inline void attention_backward_on_host(const kernel::AttentionBackward& a, void* workspace) {
+  last_thread_first = !last_thread_first;
   cuda::with_formats(a.q.dtype, [&]<class T, class Wide>(T, Wide) {
     const auto args = cuda::args_of<T, Wide>(a, workspace);
     constexpr int rows = cuda::plain::threads / cuda::warp_size;

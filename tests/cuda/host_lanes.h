@@ -28,7 +28,7 @@ class HostBlock;
 
 class HostLanes {
  public:
-  using Words = std::array<uint32_t, 6>;  // what a lane gives the others
+  using Words = std::array<uint32_t, 12>;  // what a lane gives the others
 
   HostLanes(HostBlock& block, int thread, int64_t index)
       : block_(block), thread_(thread), index_(index) {}
@@ -249,21 +249,24 @@ inline const std::array<HostLanes::Words, cuda::warp_size>& HostLanes::exchange(
 template <class T>
 void HostLanes::multiply(float (&sum)[4], const uint32_t (&left)[4], uint32_t right_0,
                          uint32_t right_1) const {
-  const auto& all = exchange({left[0], left[1], left[2], left[3], right_0, right_1});
-  const auto number = [](uint32_t word, int half) {
-    T value;
-    value.bits = static_cast<uint16_t>(word >> 16 * half);
-    return static_cast<float>(value);
-  };
-  // The manual's figures for m16n8k16: row = group (+ 8), column or term = 2·(lane in group) ….
+  // The numbers of a lane's words: left 0 … 7, right 8 … 11.
+  const uint32_t packed[] = {left[0], left[1], left[2], left[3], right_0, right_1};
+  Words mine;
+  for (int i = 0; i < 12; ++i) {
+    T number;
+    number.bits = static_cast<uint16_t>(packed[i / 2] >> i % 2 * 16);
+    mine[i] = std::bit_cast<uint32_t>(static_cast<float>(number));
+  }
+  const auto& all = exchange(mine);
+  // The manual's figures for m16n8k16.
   for (int i = 0; i < 4; ++i) {
     const int row = lane() / 4 + (i >= 2 ? 8 : 0), column = lane() % 4 * 2 + i % 2;
     float products = 0;
     for (int term = 0; term < 16; ++term) {
-      const int left_lane = row % 8 * 4 + term % 8 / 2, right_lane = column * 4 + term % 8 / 2;
-      const int left_word = (row >= 8 ? 1 : 0) + (term >= 8 ? 2 : 0);
-      products += number(all[left_lane][left_word], term % 2) *
-                  number(all[right_lane][term >= 8 ? 5 : 4], term % 2);
+      const int in_group = term % 8 / 2, half = term % 2;
+      const int word = (row >= 8 ? 1 : 0) + (term >= 8 ? 2 : 0);
+      products += std::bit_cast<float>(all[row % 8 * 4 + in_group][2 * word + half]) *
+                  std::bit_cast<float>(all[column * 4 + in_group][8 + term / 8 * 2 + half]);
     }
     sum[i] += products;
   }

@@ -1,0 +1,12 @@
+// Attention of the `cuda` backend: what a program may choose about it.
+#pragma once
+
+namespace accrue::cuda {
+
+/// Whether attention without dropout may be cuDNN's, where it takes the shape. For the whole
+/// process; on at first. Without it, or built without cuDNN's headers: own kernels, as with
+/// dropout.
+void allow_cudnn_attention(bool allowed);
+bool cudnn_attention_is_allowed();
+
+}  // namespace accrue::cuda

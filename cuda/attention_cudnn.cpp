@@ -1,0 +1,206 @@
+// Attention by cuDNN 9, through its C++ header library for graphs.
+#include "accrue/cuda/attention_cudnn.h"
+
+#include <cudnn_frontend.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "accrue/cuda/attention.h"
+#include "accrue/cuda/attention_route.h"
+#include "accrue/cuda/check.h"
+#include "accrue/cuda/runtime.h"
+
+namespace accrue::cuda {
+namespace {
+
+namespace fe = cudnn_frontend;
+namespace graph = fe::graph;
+
+/// Numbers of a graph's tensors.
+enum Uid : int64_t { q_uid = 1, k_uid, v_uid, y_uid, logsum_uid, dy_uid, dq_uid, dk_uid, dv_uid };
+
+struct Plan {
+  graph::Graph graph;
+  size_t workspace = 0;
+};
+
+void check(cudnnStatus_t status, const char* call, int line) {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  throw Failure(text("[attention] expected ", call, " to succeed, got ",
+                     cudnnGetErrorString(status), " at ", file_name(__FILE__), ":", line,
+                     "; try CUDNN_LOGLEVEL_DBG=3 for cuDNN's own words"));
+}
+
+/// Never destroyed: at exit the driver may be gone before it.
+cudnnHandle_t handle() {
+  static const cudnnHandle_t made = [] {
+    const cudaStream_t to = stream();  // sets the device up
+    cudnnHandle_t handle;
+    check(cudnnCreate(&handle), "cudnnCreate", __LINE__);
+    check(cudnnSetStream(handle, to), "cudnnSetStream", __LINE__);
+    return handle;
+  }();
+  return made;
+}
+
+using Tensor = std::shared_ptr<graph::Tensor_attributes>;
+
+/// Says to the graph where a [B, T, H, D] tensor lies; cuDNN's order is B, H, T, D.
+template <class InOrOut>
+void describe(graph::Tensor_attributes& tensor, Uid uid, const InOrOut& x) {
+  tensor.set_uid(uid)
+      .set_dim({x.shape[0], x.shape[2], x.shape[1], x.shape[3]})
+      .set_stride({x.strides[0], x.strides[2], x.strides[1], x.strides[3]});
+}
+template <class InOrOut>
+void describe_logsum(graph::Tensor_attributes& tensor, const InOrOut& x) {
+  tensor.set_uid(logsum_uid)
+      .set_dim({x.shape[0], x.shape[1], x.shape[2], 1})
+      .set_stride({x.strides[0], x.strides[1], x.strides[2], 1})
+      .set_data_type(fe::DataType_t::FLOAT);
+}
+Tensor input(graph::Graph& graph, Uid uid, const In& x) {
+  graph::Tensor_attributes tensor;
+  describe(tensor, uid, x);
+  return graph.tensor(tensor);
+}
+void output(const Tensor& tensor, Uid uid, const Out& x) {
+  tensor->set_output(true);
+  describe(*tensor, uid, x);
+}
+
+template <class Args>
+float scale_of(const Args& args) {
+  return static_cast<float>(sizes_of(args).scale);
+}
+
+void describe(graph::Graph& graph, const kernel::Attention& a) {
+  const auto options =
+      graph::SDPA_attributes().set_generate_stats(true).set_causal_mask(true).set_attn_scale(
+          scale_of(a));
+  const auto [y, logsum] = graph.sdpa(input(graph, q_uid, a.q), input(graph, k_uid, a.k),
+                                      input(graph, v_uid, a.v), options);
+  output(y, y_uid, a.y);
+  logsum->set_output(true);
+  describe_logsum(*logsum, a.logsum);
+}
+
+void describe(graph::Graph& graph, const kernel::AttentionBackward& a) {
+  graph::Tensor_attributes logsum;
+  describe_logsum(logsum, a.logsum);
+  const auto options = graph::SDPA_backward_attributes()
+                           .set_causal_mask(true)
+                           .set_attn_scale(scale_of(a))
+                           .set_deterministic_algorithm(true);
+  const auto [dq, dk, dv] = graph.sdpa_backward(
+      input(graph, q_uid, a.q), input(graph, k_uid, a.k), input(graph, v_uid, a.v),
+      input(graph, y_uid, a.y), input(graph, dy_uid, a.dy), graph.tensor(logsum), options);
+  output(dq, dq_uid, a.dq), output(dk, dk_uid, a.dk), output(dv, dv_uid, a.dv);
+}
+
+/// Null where cuDNN does not take it.
+template <class Args>
+std::unique_ptr<Plan> make_plan(const Args& args) {
+  auto plan = std::make_unique<Plan>();
+  graph::Graph& graph = plan->graph;
+  graph
+      .set_io_data_type(args.q.dtype == DType::bf16 ? fe::DataType_t::BFLOAT16
+                                                    : fe::DataType_t::HALF)
+      .set_intermediate_data_type(fe::DataType_t::FLOAT)
+      .set_compute_data_type(fe::DataType_t::FLOAT);
+  describe(graph, args);
+  int64_t bytes = 0;
+  if (graph.validate().is_bad() || graph.build_operation_graph(handle()).is_bad() ||
+      graph.create_execution_plans({fe::HeurMode_t::A}).is_bad() ||
+      graph.check_support(handle()).is_bad() || graph.build_plans(handle()).is_bad() ||
+      graph.get_workspace_size(bytes).is_bad())
+    return nullptr;
+  plan->workspace = static_cast<size_t>(bytes);
+  return plan;
+}
+
+using Key = std::vector<int64_t>;
+template <class... Tensors>
+Key key_of(const Tensors&... tensors) {
+  Key key;
+  const auto add = [&key](const auto& x) {
+    key.push_back(static_cast<int64_t>(x.dtype));
+    key.insert(key.end(), x.shape.begin(), x.shape.end());
+    key.insert(key.end(), x.strides.begin(), x.strides.end());
+  };
+  (add(tensors), ...);
+  return key;
+}
+Key key_of(const kernel::Attention& a) { return key_of(a.q, a.k, a.v, a.y, a.logsum); }
+Key key_of(const kernel::AttentionBackward& a) {
+  return key_of(a.q, a.k, a.v, a.y, a.logsum, a.dy, a.dq, a.dk, a.dv);
+}
+
+bool may_fit(const kernel::Attention& a) {
+  return a.p == 0 && fits_tensor_cores(a.q, a.k, a.v, a.y);
+}
+bool may_fit(const kernel::AttentionBackward& a) {
+  return a.p == 0 && a.write == Write::set &&
+         fits_tensor_cores(a.q, a.k, a.v, a.y, a.dy, a.dq, a.dk, a.dv);
+}
+
+template <class Args>
+Plan* find_plan(const Args& args) {
+  if (!cudnn_attention_is_allowed() || !may_fit(args)) return nullptr;
+  static std::mutex mutex;
+  static std::map<Key, std::unique_ptr<Plan>> plans;
+  const Key key = key_of(args);
+  const std::lock_guard lock(mutex);
+  auto place = plans.find(key);
+  if (place == plans.end()) place = plans.emplace(key, make_plan(args)).first;
+  return place->second.get();
+}
+
+template <class Args>
+std::optional<size_t> workspace_of(const Args& args) {
+  const Plan* plan = find_plan(args);
+  return plan ? std::optional(plan->workspace) : std::nullopt;
+}
+
+void* place(const In& x) { return const_cast<void*>(x.data); }
+
+void execute(Plan& plan, std::unordered_map<int64_t, void*> places, void* workspace) {
+  const fe::error_t error = plan.graph.execute(handle(), places, workspace);
+  if (error.is_bad())
+    throw Failure(text("[attention] expected cuDNN's graph to run, got ", error.get_message(),
+                       "; try CUDNN_LOGLEVEL_DBG=3 for cuDNN's own words"));
+}
+
+}  // namespace
+
+std::optional<size_t> cudnn_workspace(const kernel::Attention& a) { return workspace_of(a); }
+std::optional<size_t> cudnn_workspace(const kernel::AttentionBackward& a) {
+  return workspace_of(a);
+}
+
+void run_cudnn(const kernel::Attention& a, void* workspace) {
+  execute(*find_plan(a),
+          {{q_uid, place(a.q)},
+           {k_uid, place(a.k)},
+           {v_uid, place(a.v)},
+           {y_uid, a.y.data},
+           {logsum_uid, a.logsum.data}},
+          workspace);
+}
+void run_cudnn(const kernel::AttentionBackward& a, void* workspace) {
+  execute(*find_plan(a),
+          {{q_uid, place(a.q)},
+           {k_uid, place(a.k)},
+           {v_uid, place(a.v)},
+           {y_uid, place(a.y)},
+           {logsum_uid, place(a.logsum)},
+           {dy_uid, place(a.dy)},
+           {dq_uid, a.dq.data},
+           {dk_uid, a.dk.data},
+           {dv_uid, a.dv.data}},
+          workspace);
+}
+
+}  // namespace accrue::cuda

@@ -1,0 +1,33 @@
+// From kernel::Matmul to one column-major product as cuBLASLt takes it, and the copies before and
+// after it that odd layouts and mixed dtypes need. Pure arithmetic: the tests run it on the host.
+#pragma once
+#include <optional>
+
+#include "accrue/core/kernels.h"
+
+namespace accrue::cuda {
+
+/// d = op(a)·op(b) + bias or d += op(a)·op(b), all column-major; d [rows, columns], bias [rows].
+struct Gemm {
+  const void *a, *b, *bias;
+  void* d;
+  int64_t rows, columns, terms, lda, ldb, ldd;
+  bool transpose_a, transpose_b, add;
+  DType in, out;
+};
+
+struct MatmulRoute {
+  std::optional<kernel::Copy> copy_a, copy_b;  // into the workspace, where the product reads them
+  std::optional<kernel::Copy> start;           // bias into d
+  std::optional<Gemm> gemm;                    // absent where there are no terms
+  std::optional<kernel::Fill> zero;            // c, without terms and bias
+  std::optional<kernel::Copy> finish;          // d from the workspace into c
+  size_t bytes = 0;                            // of workspace for the copies
+};
+
+/// The way of a product of at least one row and column. `workspace` may be null: the route is the
+/// same then, but for the places in it. `aligned`: what does not begin each row (or column) at a
+/// multiple of 16 bytes is copied. Source of what cuBLASLt takes: its manual, cublasLtMatmul().
+MatmulRoute route_of(const kernel::Matmul&, void* workspace, bool aligned);
+
+}  // namespace accrue::cuda

@@ -49,6 +49,20 @@ if(ACCRUE_HAS_CUDA)
   target_sources(accrue_cuda PRIVATE ${kernels})
   target_include_directories(accrue_cuda SYSTEM PRIVATE ${CUDNN_INCLUDE_DIR})
   target_compile_features(accrue_cuda PRIVATE cuda_std_20)
+  # cuDNN's attention is a graph of its header library, PyPI's nvidia-cudnn-frontend.
+  find_package(Python3 QUIET COMPONENTS Interpreter)
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${CUDNN_INCLUDE_DIR}
+            ${Python3_SITELIB}/include ${Python3_SITEARCH}/include)
+  if(CUDNN_FRONTEND_INCLUDE_DIR)
+    target_sources(accrue_cuda PRIVATE ${PROJECT_SOURCE_DIR}/cuda/cudnn/attention.cpp)
+    set_source_files_properties(${PROJECT_SOURCE_DIR}/cuda/cudnn/attention.cpp PROPERTIES
+                                INCLUDE_DIRECTORIES ${CUDNN_FRONTEND_INCLUDE_DIR}
+                                COMPILE_OPTIONS "-w;-O1") # warns of the library's own code; -O1: build time
+  else()
+    target_sources(accrue_cuda PRIVATE ${PROJECT_SOURCE_DIR}/cuda/stub/cudnn/attention.cpp)
+    message(STATUS "CUDA: attention by own kernels alone; cuDNN's want nvidia-cudnn-frontend's headers, "
+                   "-DCUDNN_FRONTEND_INCLUDE_DIR=…")
+  endif()
   # std::array, std::bit_cast and the like in device code.
   target_compile_options(accrue_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
   message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")

@@ -10,10 +10,10 @@ struct Way {
   const MatmulPlan* plan = nullptr;
 };
 
-/// The route that cuBLASLt has an algorithm for: aligned copies are made only where it needs them.
+/// The first route that cuBLASLt has an algorithm for.
 Way find_way(const kernel::Matmul& args, void* workspace) {
-  for (const bool aligned : {false, true}) {
-    Way way{route_of(args, workspace, aligned)};
+  for (const RouteLimits limits : route_attempts) {
+    Way way{route_of(args, workspace, limits)};
     if (!way.route.gemm) return way;
     way.plan = find_plan(*way.route.gemm);
     if (way.plan) return way;

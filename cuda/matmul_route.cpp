@@ -94,16 +94,16 @@ MatmulRoute without_terms(const kernel::Matmul& args) {
 
 }  // namespace
 
-MatmulRoute route_of(const kernel::Matmul& args, void* workspace, bool aligned) {
+MatmulRoute route_of(const kernel::Matmul& args, void* workspace, RouteLimits limits) {
   if (args.a.shape[1] == 0) return without_terms(args);
   MatmulRoute route;
   Workspace memory(workspace);
   const DType in = common(args.a.dtype, args.b.dtype), sum = wide(in);
-  const In a = taken(args.a, in, aligned, memory, route.copy_a);
-  const In b = taken(args.b, in, aligned, memory, route.copy_b);
+  const In a = taken(args.a, in, limits.aligned_rows, memory, route.copy_a);
+  const In b = taken(args.b, in, limits.aligned_rows, memory, route.copy_b);
 
-  const bool c_fits =
-      (args.c.dtype == in || args.c.dtype == sum) && fits(args.c, args.c.dtype, aligned);
+  const bool c_fits = (args.c.dtype == in || args.c.dtype == sum) &&
+                      fits(args.c, args.c.dtype, limits.aligned_rows);
   const bool epilogue =
       args.bias && c_fits && !layout_of(args.c.shape, args.c.strides).transposed &&
       args.write == Write::set && args.bias.strides[0] == 1 && args.bias.dtype == args.c.dtype &&

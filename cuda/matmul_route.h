@@ -25,9 +25,17 @@ struct MatmulRoute {
   size_t bytes = 0;                            // of workspace for the copies
 };
 
+/// What cuBLASLt may be spared where it has no algorithm for a product as it is.
+struct RouteLimits {
+  bool separate_bias = false;  // no bias in the product itself
+  bool aligned_rows = false;   // rows (or columns) that begin at multiples of 16 bytes
+  bool operator==(const RouteLimits&) const = default;
+};
+constexpr RouteLimits route_attempts[] = {{}, {true, false}, {true, true}};
+
 /// The way of a product of at least one row and column. `workspace` may be null: the route is the
-/// same then, but for the places in it. `aligned`: what does not begin each row (or column) at a
-/// multiple of 16 bytes is copied. Source of what cuBLASLt takes: its manual, cublasLtMatmul().
-MatmulRoute route_of(const kernel::Matmul&, void* workspace, bool aligned);
+/// same then, but for the places in it. Source of what cuBLASLt takes: its manual,
+/// cublasLtMatmul().
+MatmulRoute route_of(const kernel::Matmul&, void* workspace, RouteLimits);
 
 }  // namespace accrue::cuda

@@ -1,0 +1,80 @@
+// Matrix products and attention on a device equal the reference. Skipped where there is no device.
+#include <doctest/doctest.h>
+
+#include "cuda/through_device.h"
+#include "kernels/cases.h"
+
+namespace accrue::test {
+namespace {
+
+/// The reference with one kernel of the device's.
+template <class Args>
+Backend device_backend() {
+  Backend backend = *Device::reference().backend;
+  std::get<Kernel<Args>>(backend.kernels) = {nullptr, through_device<Args>};
+  return backend;
+}
+
+/// Every case, twice to the same bits.
+template <class Args>
+void check(const Cases& cases) {
+  const Backend backend = device_backend<Args>();
+  const Row row = test::row<Args>(cases);
+  for (const Case& test_case : row.cases) {
+    const std::string found = mismatch(row, test_case, {&backend}, {1});
+    CHECK_MESSAGE(found.empty(), test_case.name << ": " << found);
+  }
+}
+
+const auto without_device = doctest::skip(!Device::has_cuda());
+
+}  // namespace
+
+TEST_CASE("cuda's matrix products equal the reference, twice to the same bits" * without_device) {
+  check<kernel::Matmul>(matmul_cases());
+}
+
+TEST_CASE("cuda's attention equals the reference, twice to the same bits" * without_device) {
+  check<kernel::Attention>(attention_cases());
+}
+
+TEST_CASE("cuda's backward attention equals the reference, twice to the same bits" *
+          without_device) {
+  check<kernel::AttentionBackward>(attention_backward_cases());
+}
+
+TEST_CASE("attention on the device drops exactly what the host drops" * without_device) {
+  // Equal scores and v one-hot: y[t, s] is 1/(t + 1)/(1 − p) where s is kept, else exactly 0.
+  constexpr int64_t T = 64, H = 2;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    const Tensor zero({1, T, H, T}, dtype, Device::reference());
+    launch(Device::reference(), kernel::Fill{Tensor(zero).out(), 0});
+    std::vector<double> numbers(T * H * T);
+    for (int64_t s = 0; s < T; ++s)
+      for (int64_t h = 0; h < H; ++h) numbers[(s * H + h) * T + s] = 1;
+    const Tensor exact = Tensor::of<double>({1, T, H, T}, numbers, Device::reference());
+    Tensor v({1, T, H, T}, dtype, Device::reference());
+    launch(Device::reference(), kernel::Copy{exact.in(), v.out(), Write::set});
+    const Tensor samples =
+        Tensor::of<int64_t>({1}, std::vector<int64_t>{(int64_t{1} << 33) + 9}, Device::reference());
+    const auto kept = [&](const Device& device) {
+      Tensor y({1, T, H, T}, dtype, Device::reference());
+      Tensor logsum({1, H, T}, DType::f32, Device::reference());
+      launch(device, kernel::Attention{zero.in(),
+                                       zero.in(),
+                                       v.in(),
+                                       y.out(),
+                                       logsum.out(),
+                                       0.4,
+                                       samples.in(),
+                                       {hash_of(3, "mask"), 1}});
+      std::vector<bool> result;
+      for (const double number : numbers_of(y)) result.push_back(number != 0);
+      return result;
+    };
+    const Backend backend = device_backend<kernel::Attention>();
+    CHECK(kept({&backend}) == kept(Device::reference()));
+  }
+}
+
+}  // namespace accrue::test

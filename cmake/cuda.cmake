@@ -57,7 +57,8 @@ if(ACCRUE_HAS_CUDA)
     target_sources(accrue_cuda PRIVATE ${PROJECT_SOURCE_DIR}/cuda/cudnn/attention.cpp)
     set_source_files_properties(${PROJECT_SOURCE_DIR}/cuda/cudnn/attention.cpp PROPERTIES
                                 INCLUDE_DIRECTORIES ${CUDNN_FRONTEND_INCLUDE_DIR}
-                                COMPILE_OPTIONS "-w;-O1") # warns of the library's own code; -O1: build time
+                                COMPILE_DEFINITIONS CUDNN_FRONTEND_SKIP_JSON_LIB
+                                COMPILE_OPTIONS "-w;-O0") # the library's warnings; it takes long to build
   else()
     target_sources(accrue_cuda PRIVATE ${PROJECT_SOURCE_DIR}/cuda/stub/cudnn/attention.cpp)
     message(STATUS "CUDA: attention by own kernels alone; cuDNN's want nvidia-cudnn-frontend's headers, "

@@ -1,8 +1,9 @@
 // Launches of backward attention on tensor cores.
 #pragma once
-#include "accrue/cuda/attention_backward.h"
+#include "accrue/cuda/attention_keys.h"
 #include "accrue/cuda/attention_launch.cuh"
 #include "accrue/cuda/attention_launch.h"
+#include "accrue/cuda/attention_queries.h"
 #include "accrue/cuda/attention_route.h"
 
 namespace accrue::cuda {

@@ -8,28 +8,28 @@ namespace accrue::cuda {
 namespace {
 
 template <class T, class Wide>
-__global__ void __launch_bounds__(plain::threads)
+__global__ void __launch_bounds__(plain::threads, 2)
     plain_forward_kernel(const __grid_constant__ ForwardArgs<T, Wide> args) {
   __shared__ plain::Shared<Wide> shared;
   const DeviceLanes lanes;
   PlainForward<T, Wide, DeviceLanes>(lanes, args.sizes, shared).run(args);
 }
 template <class T, class Wide>
-__global__ void __launch_bounds__(plain::threads)
+__global__ void __launch_bounds__(plain::threads, 2)
     plain_queries_kernel(const __grid_constant__ BackwardArgs<T, Wide> args) {
   __shared__ plain::Shared<Wide> shared;
   const DeviceLanes lanes;
   PlainBackward<T, Wide, DeviceLanes>(lanes, args.sizes, shared).run_queries(args);
 }
 template <class T, class Wide>
-__global__ void __launch_bounds__(plain::threads)
+__global__ void __launch_bounds__(plain::threads, 2)
     plain_keys_kernel(const __grid_constant__ BackwardArgs<T, Wide> args) {
   __shared__ plain::Shared<Wide> shared;
   const DeviceLanes lanes;
   PlainBackward<T, Wide, DeviceLanes>(lanes, args.sizes, shared).run_keys(args);
 }
 template <class T, class Wide>
-__global__ void __launch_bounds__(plain::threads)
+__global__ void __launch_bounds__(plain::threads, 2)
     dots_kernel(const __grid_constant__ BackwardArgs<T, Wide> args) {
   dot_rows(DeviceLanes(), args);
 }

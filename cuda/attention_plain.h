@@ -44,12 +44,14 @@ class PlainBlock {
   /// products[m][n] = Σ_d left[row m][d]·right[column n][d].
   ACCRUE_DEVICE void multiply_rows(Wide (&products)[2][2], const Heads<const T>& left,
                                    int first_left, const Heads<const T>& right, int first_right) {
+    ACCRUE_UNROLL
     for (int i = 0; i < 4; ++i) products[i / 2][i % 2] = 0;
     for (int from = 0; from < sizes_.width; from += plain::columns) {
       load(shared_.left, left, first_left, from);
       load(shared_.right, right, first_right, from);
       lanes_.sync();
       for (int d = 0; d < plain::columns; ++d) ACCRUE_UNROLL
+      ACCRUE_UNROLL
       for (int i = 0; i < 4; ++i)
         products[i / 2][i % 2] +=
             shared_.left[row(0, i / 2)][d] * shared_.right[column(0, i % 2)][d];
@@ -60,6 +62,7 @@ class PlainBlock {
   /// sums[m][n] += Σ_i weights[row m][i]·right[first + i][column_ + column n].
   ACCRUE_DEVICE void multiply_weights(Wide (&sums)[2][4], const Wide (&weights)[2][2],
                                       const Heads<const T>& right, int first) {
+    ACCRUE_UNROLL
     for (int i = 0; i < 4; ++i)
       shared_.weights[row(0, i / 2)][column(0, i % 2)] = weights[i / 2][i % 2];
     load(shared_.right, right, first, column_);
@@ -72,15 +75,16 @@ class PlainBlock {
 
   ACCRUE_DEVICE void put(const Heads<T>& to, const Wide (&sums)[2][4], const Wide (&factor)[2],
                          bool add) const {
-    for (int m = 0; m < 2; ++m)
-      for (int n = 0; n < 4; ++n) {
-        const int position = row(task_.first, m), at = column(column_, n);
-        if (position >= sizes_.length || at >= sizes_.width) continue;
-        T& place = to.at(task_.sample, task_.head)[position * to.position + at];
-        Wide value = sums[m][n] * factor[m];
-        if (add) value += lanes_.template widen<Wide>(place);
-        place = lanes_.template narrow<T>(value);
-      }
+    ACCRUE_UNROLL
+    for (int m = 0; m < 2; ++m) ACCRUE_UNROLL
+    for (int n = 0; n < 4; ++n) {
+      const int position = row(task_.first, m), at = column(column_, n);
+      if (position >= sizes_.length || at >= sizes_.width) continue;
+      T& place = to.at(task_.sample, task_.head)[position * to.position + at];
+      Wide value = sums[m][n] * factor[m];
+      if (add) value += lanes_.template widen<Wide>(place);
+      place = lanes_.template narrow<T>(value);
+    }
   }
 
   const Task& task() const { return task_; }
@@ -127,9 +131,11 @@ struct PlainForward : PlainBlock<T, Wide, Lanes> {
          key += plain::rows) {
       Wide weights[2][2];
       this->multiply_rows(weights, args.q, task.first, args.k, key);
+      ACCRUE_UNROLL
       for (int m = 0; m < 2; ++m) {
         const int query = this->row(task.first, m);
         Wide block = largest[m];
+        ACCRUE_UNROLL
         for (int n = 0; n < 2; ++n) {
           weights[m][n] *= static_cast<Wide>(args.sizes.scale);
           if (this->column(key, n) > query) weights[m][n] = -INFINITY;
@@ -139,6 +145,7 @@ struct PlainForward : PlainBlock<T, Wide, Lanes> {
         const Wide shrink = this->lanes_.exp(largest[m] - block);
         largest[m] = block;
         Wide part = 0;
+        ACCRUE_UNROLL
         for (int n = 0; n < 2; ++n) {
           weights[m][n] = this->lanes_.exp(weights[m][n] - block);
           part += weights[m][n];
@@ -146,10 +153,12 @@ struct PlainForward : PlainBlock<T, Wide, Lanes> {
             weights[m][n] = 0;
         }
         sum[m] = sum[m] * shrink + this->across_row(part, false);
+        ACCRUE_UNROLL
         for (int n = 0; n < 4; ++n) output[m][n] *= shrink;
       }
       this->multiply_weights(output, weights, args.v, key);
     }
+    ACCRUE_UNROLL
     for (int m = 0; m < 2; ++m) {
       const int query = this->row(task.first, m);
       if (this->column_ == 0 && this->x_ == 0 && query < args.sizes.length)
@@ -195,6 +204,7 @@ struct PlainBackward : PlainBlock<T, Wide, Lanes> {
       Wide weights[2][2], dweights[2][2];
       this->multiply_rows(weights, args.q, task.first, args.k, key);
       this->multiply_rows(dweights, args.dy, task.first, args.v, key);
+      ACCRUE_UNROLL
       for (int i = 0; i < 4; ++i)
         weigh(args, drops, this->row(task.first, i / 2), this->column(key, i % 2),
               weights[i / 2][i % 2], dweights[i / 2][i % 2]);
@@ -211,6 +221,7 @@ struct PlainBackward : PlainBlock<T, Wide, Lanes> {
       Wide weights[2][2], dweights[2][2];
       this->multiply_rows(weights, args.k, task.first, args.q, query);
       this->multiply_rows(dweights, args.v, task.first, args.dy, query);
+      ACCRUE_UNROLL
       for (int i = 0; i < 4; ++i)
         weigh(args, drops, this->column(query, i % 2), this->row(task.first, i / 2),
               weights[i / 2][i % 2], dweights[i / 2][i % 2]);

@@ -45,7 +45,8 @@ template <int width, class Lanes, class T>
 ACCRUE_DEVICE void load_left(const Lanes& lanes, uint32_t (&words)[4], const T* tile, int row,
                              int term) {
   const Place place = rows_of_terms(lanes.thread() % warp_size);
-  lanes.load_matrices(words, tile + tile_place(row + place.row, term + place.column, width));
+  const int origin = tile_place(place.row, place.column, width);
+  lanes.load_matrices(words, tile + tile_step(origin, row, term, width));
 }
 
 /// sums += left·rightᵀ over `width` terms: right is a tile of [columns][terms], left(words, m,
@@ -54,6 +55,7 @@ template <int width, int tiles, int columns, class Lanes, class T, class Left>
 ACCRUE_DEVICE void multiply_by_rows(const Lanes& lanes, Sums<tiles, columns>& sums,
                                     const Left& left, const T* right) {
   const Place place = columns_of_terms(lanes.thread() % warp_size);
+  const int origin = tile_place(place.row, place.column, width);
   ACCRUE_UNROLL
   for (int term = 0; term < width; term += 16) {
     uint32_t words[tiles][4];
@@ -62,7 +64,7 @@ ACCRUE_DEVICE void multiply_by_rows(const Lanes& lanes, Sums<tiles, columns>& su
     ACCRUE_UNROLL
     for (int n = 0; n < columns; n += 16) {
       uint32_t pair[4];
-      lanes.load_matrices(pair, right + tile_place(n + place.row, term + place.column, width));
+      lanes.load_matrices(pair, right + tile_step(origin, n, term, width));
       ACCRUE_UNROLL
       for (int m = 0; m < tiles; ++m) {
         lanes.template multiply<T>(sums[m][n / 8], words[m], pair[0], pair[1]);
@@ -78,6 +80,7 @@ template <int width, int tiles, int terms, class Lanes, class T>
 ACCRUE_DEVICE void multiply_sums(const Lanes& lanes, Sums<tiles, width>& sums,
                                  const Sums<tiles, terms>& left, const T* right) {
   const Place place = rows_of_terms(lanes.thread() % warp_size);
+  const int origin = tile_place(place.row, place.column, width);
   ACCRUE_UNROLL
   for (int term = 0; term < terms; term += 16) {
     uint32_t words[tiles][4];
@@ -90,7 +93,7 @@ ACCRUE_DEVICE void multiply_sums(const Lanes& lanes, Sums<tiles, width>& sums,
     ACCRUE_UNROLL
     for (int n = 0; n < width; n += 16) {
       uint32_t pair[4];
-      lanes.load_transposed(pair, right + tile_place(term + place.row, n + place.column, width));
+      lanes.load_transposed(pair, right + tile_step(origin, term, n, width));
       ACCRUE_UNROLL
       for (int m = 0; m < tiles; ++m) {
         lanes.template multiply<T>(sums[m][n / 8], words[m], pair[0], pair[1]);

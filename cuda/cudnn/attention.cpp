@@ -167,7 +167,7 @@ std::optional<size_t> workspace_of(const Args& args) {
 void* place(const In& x) { return const_cast<void*>(x.data); }
 
 void execute(Plan& plan, std::unordered_map<int64_t, void*> places, void* workspace) {
-  const fe::error_t error = plan.graph.execute(handle(), places, workspace);
+  fe::error_t error = plan.graph.execute(handle(), places, workspace);
   if (error.is_bad())
     throw Failure(text("[attention] expected cuDNN's graph to run, got ", error.get_message(),
                        "; try CUDNN_LOGLEVEL_DBG=3 for cuDNN's own words"));

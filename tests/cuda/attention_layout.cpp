@@ -54,6 +54,16 @@ TEST_CASE("a tile's places are all different, and eight rows of a chunk lie in d
   }
 }
 
+TEST_CASE("a step in a tile leads to the place of its row and column") {
+  for (const int width : {64, 128})
+    for (int row = 0; row < 16; ++row)
+      for (int column = 0; column < 16; column += 8)
+        for (int down = 0; down < 32; down += 8)
+          for (int right = 0; right < width; right += 16)
+            CHECK(tile_step(tile_place(row, column, width), down, right, width) ==
+                  tile_place(row + down, column + right, width));
+}
+
 TEST_CASE("each lane gets the numbers of a fragment that its places say") {
   constexpr int width = 64, row = 16, column = 32;
   const std::vector<Float16> tile = numbered_tile(64, width);

@@ -1,8 +1,9 @@
 // The CUDA backend's attention kernels, run by the host: a backend for the table of kernel cases.
 #pragma once
-#include "accrue/cuda/attention_backward.h"
 #include "accrue/cuda/attention_forward.h"
+#include "accrue/cuda/attention_keys.h"
 #include "accrue/cuda/attention_plain.h"
+#include "accrue/cuda/attention_queries.h"
 #include "accrue/cuda/attention_route.h"
 #include "cuda/host_lanes.h"
 

@@ -43,6 +43,13 @@ void squared_error_backward(const kernel::SquaredErrorBackward&, void* workspace
 
 size_t dot_workspace(const kernel::Dot&);
 void dot(const kernel::Dot&, void* workspace);
+/// Defined for the formulas of core/functors/folds.h.
+template <class Formula>
+void map(const kernel::Map<Formula>&, void* workspace);
+void stochastic_add(const kernel::StochasticAdd&, void* workspace);
+size_t fixed_point_add_workspace(const kernel::FixedPointAdd&);
+void fixed_point_add(const kernel::FixedPointAdd&, void* workspace);
+
 void sgd(const kernel::Sgd&, void* workspace);
 void adam(const kernel::Adam&, void* workspace);
 

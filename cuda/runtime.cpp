@@ -1,0 +1,152 @@
+// The GPU of this process, set up when it is first needed.
+#include "accrue/cuda/runtime.h"
+
+#include "accrue/cuda/check.h"
+#include "accrue/cuda/probe.h"
+#include "accrue/cuda/staging.h"
+
+namespace accrue::cuda {
+namespace {
+
+constexpr const char* otherwise = ", or try Device::cpu()";
+
+/// "13.0" of 13000.
+std::string version_text(int version) { return text(version / 1000, '.', version % 1000 / 10); }
+
+/// Throws Failure where there is no driver, no device, or one that this binary has no code for.
+Properties find_device() {
+  int driver = 0, count = 0, ordinal = 0;
+  CUDA_CHECK(cudaDriverGetVersion(&driver));
+  if (driver == 0)
+    throw Failure(text("[device] expected NVIDIA's driver, got none; install it", otherwise));
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  if (counted == cudaErrorInsufficientDriver)
+    throw Failure(text("[device] expected a driver for CUDA ", version_text(CUDART_VERSION),
+                       ", got one for CUDA ", version_text(driver),
+                       "; update the driver, or build with an older CUDA Toolkit", otherwise));
+  if (counted == cudaErrorNoDevice || (counted == cudaSuccess && count == 0))
+    throw Failure(
+        text("[device] expected a GPU, got none; see nvidia-smi and the environment's "
+             "CUDA_VISIBLE_DEVICES",
+             otherwise));
+  CUDA_CHECK(counted);
+  CUDA_CHECK(cudaGetDevice(&ordinal));
+  cudaDeviceProp found;
+  CUDA_CHECK(cudaGetDeviceProperties(&found, ordinal));
+  const cudaError_t probed = probe();
+  if (probed == cudaErrorNoKernelImageForDevice || probed == cudaErrorInvalidDeviceFunction)
+    throw Failure(text("[device] expected code for ", found.name, " of compute capability ",
+                       found.major, '.', found.minor,
+                       ", got a build without it; configure with "
+                       "-DCMAKE_CUDA_ARCHITECTURES=",
+                       found.major, found.minor, otherwise));
+  CUDA_CHECK(probed);
+  return {ordinal,
+          found.multiProcessorCount,
+          found.major,
+          found.minor,
+          found.totalGlobalMem,
+          static_cast<size_t>(found.l2CacheSize),
+          found.sharedMemPerBlockOptin};
+}
+
+struct Runtime {
+  Properties properties = find_device();
+  Stream stream;
+  Staging staging;
+
+  Runtime() : stream(made()), staging(stream.get()) {}
+  static Stream made() {
+    Stream stream;
+    CUDA_CHECK(cudaStreamCreateWithFlags(stream.place(), cudaStreamNonBlocking));
+    return stream;
+  }
+};
+
+/// Never destroyed: tensors with static lifetime may outlive any order of destruction. Where it
+/// throws, the next call tries again.
+Runtime& runtime() {
+  static Runtime* one = new Runtime;
+  thread_local bool bound = false;  // a thread starts with device 0
+  if (!bound) CUDA_CHECK(cudaSetDevice(one->properties.ordinal));
+  bound = true;
+  return *one;
+}
+
+constexpr size_t small = size_t{2} << 20, arena_bytes = 32 * small;
+
+void* get_block(size_t bytes) {
+  runtime();
+  void* block = nullptr;
+  const cudaError_t code = cudaMalloc(&block, bytes);
+  if (code == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // the allocator gives back its cache and asks again
+    return nullptr;
+  }
+  CUDA_CHECK(code);
+  return block;
+}
+
+// Small blocks are cut from large ones: cudaMalloc takes long and hands out at least 2 MiB. Called
+// under the allocator's lock.
+void* get_or_cut(size_t bytes) {
+  static char* arena = nullptr;
+  static size_t left = 0;
+  if (bytes >= small) return get_block(bytes);
+  const size_t cut = (bytes + 255) / 256 * 256;
+  if (left < cut) {
+    arena = static_cast<char*>(get_block(arena_bytes));
+    left = arena ? arena_bytes : 0;
+    if (!arena) return nullptr;
+  }
+  arena += cut;
+  left -= cut;
+  return arena - cut;
+}
+
+// Waits for the device, so that nothing still uses the block. An error will show at the next call.
+void give_back_block(void* block, size_t) { cudaFree(block); }
+
+}  // namespace
+
+void fail(cudaError_t code, const char* call, const char* file, int line) {
+  cudaGetLastError();  // one that can be cleared is not to be reported twice
+  const std::string what =
+      text("[cuda] expected ", call, " to succeed, got ", cudaGetErrorName(code), " (", int{code},
+           ": ", cudaGetErrorString(code), ") at ", file_name(file), ':', line);
+  if (code == cudaErrorMemoryAllocation)
+    throw OutOfMemory(what + "; try a smaller micro-batch or recomputation");
+  throw Failure(what + "; try compute-sanitizer, or CUDA_LAUNCH_BLOCKING=1 to find the kernel");
+}
+
+cudaStream_t stream() { return runtime().stream.get(); }
+
+bool has_device() {
+  static const bool found = [] {
+    try {
+      return stream() != nullptr;
+    } catch (const Failure&) {
+      return false;
+    }
+  }();
+  return found;
+}
+
+const Properties& properties() { return runtime().properties; }
+
+Allocator& allocator() {
+  static Allocator* one = new Allocator({get_or_cut, give_back_block, true, small});
+  return *one;
+}
+
+void to_host(void* host, const void* device, size_t bytes) {
+  runtime().staging.to_host(host, device, bytes);
+}
+
+void from_host(void* device, const void* host, size_t bytes) {
+  runtime().staging.from_host(device, host, bytes);
+}
+
+void synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream())); }
+
+}  // namespace accrue::cuda

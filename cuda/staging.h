@@ -5,28 +5,9 @@
 #include <mutex>
 
 #include "accrue/cuda/check.h"
+#include "accrue/cuda/staging_ring.h"
 
 namespace accrue::cuda {
-
-/// A ring of segments. Bytes are put into the current one until it is full; it is used again only
-/// when the device has done with it. Plain arithmetic, apart from memory and events.
-struct StagingRing {
-  size_t segment_bytes, segments;
-  size_t current = 0, used = 0;
-
-  static constexpr size_t alignment = 256;
-  /// Room in the current segment for what starts now.
-  size_t room() const { return segment_bytes - used; }
-  size_t offset() const { return current * segment_bytes + used; }
-  void take(size_t bytes) {
-    used += (bytes + alignment - 1) / alignment * alignment;
-    if (used > segment_bytes) used = segment_bytes;
-  }
-  void next() {
-    current = (current + 1) % segments;
-    used = 0;
-  }
-};
 
 /// Copies of both directions on one stream. Thread-safe.
 class Staging {

@@ -55,6 +55,7 @@ if(ACCRUE_HAS_CUDA)
             ${Python3_SITELIB}/include ${Python3_SITEARCH}/include)
   if(CUDNN_FRONTEND_INCLUDE_DIR)
     target_sources(accrue_cuda PRIVATE ${PROJECT_SOURCE_DIR}/cuda/cudnn/attention.cpp)
+    target_link_libraries(accrue_cuda PRIVATE CUDA::nvrtc) # the headers call it
     set_source_files_properties(${PROJECT_SOURCE_DIR}/cuda/cudnn/attention.cpp PROPERTIES
                                 INCLUDE_DIRECTORIES ${CUDNN_FRONTEND_INCLUDE_DIR}
                                 COMPILE_DEFINITIONS CUDNN_FRONTEND_SKIP_JSON_LIB

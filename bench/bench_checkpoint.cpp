@@ -1,17 +1,16 @@
-// bench_checkpoint: writing a checkpoint against plain sequential writing, and what save() blocks
-// against a plain copy, of the same bytes in the same run. See docs/performance.md.
-#include <fcntl.h>
+// bench_checkpoint: writing a checkpoint against writing as many bytes by the same call, and what
+// save() blocks against a plain copy. See docs/performance.md.
 #include <omp.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "accrue/accrue.h"
+#include "accrue/core/file.h"
 #include "accrue/nn/checkpoint.h"
 #include "floor.h"
 
@@ -20,21 +19,58 @@ using namespace accrue::bench;
 
 namespace {
 
-// Sequential writes of a megabyte and one sync: what the disk takes.
+struct Round {
+  double plain, whole, blocked, copied;  // seconds
+};
+
+// What the disk takes of so many bytes, in one file that is synced.
 double plain_write(const std::string& path, std::span<const std::byte> bytes) {
   const double start = now();
-  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  bool good = file >= 0;
-  while (good && !bytes.empty()) {
-    const ssize_t written = write(file, bytes.data(), std::min<size_t>(bytes.size(), 1 << 20));
-    good = written > 0;
-    if (good) bytes = bytes.subspan(static_cast<size_t>(written));
-  }
-  good = good && fsync(file) == 0;
-  close(file);
-  if (!good) throw Failure("[bench] expected to write '" + path + "', got an error");
-  return now() - start;
+  write_whole(path, bytes);
+  const double seconds = now() - start;
+  std::filesystem::remove(path);
+  return seconds;
 }
+
+class Bench {
+ public:
+  explicit Bench(const std::string& folder)
+      : model_({12, 12, 768, 64, 50257}), folder_(folder), checkpoint_(folder) {
+    initialize(model_, {Device::cpu()}, Seed{1});
+    optimizer_.emplace(parameters(model_), AdamWConfig{.lr = 1e-4});
+    checkpoint_.part("model", model_).part("optimizer", *optimizer_);
+    checkpoint_.save(Step{0});
+    checkpoint_.wait();
+    from_.assign(std::filesystem::file_size(checkpoint_.path(Step{0})), std::byte{1});
+    to_ = from_;
+  }
+
+  size_t bytes() const { return from_.size(); }
+  /// In turns which of both files is written first: what the one leaves to the disk slows the
+  /// other.
+  Round round(int number) {
+    Round result{};
+    const auto plain = [&] { result.plain = plain_write(folder_ + "/plain", from_); };
+    if (number % 2 == 0) plain();
+    const double start = now();
+    checkpoint_.save(Step{number});
+    result.blocked = now() - start;
+    checkpoint_.wait();
+    result.whole = now() - start;
+    if (number % 2 != 0) plain();
+    const double copy = now();
+    std::memcpy(to_.data(), from_.data(), from_.size());
+    result.copied = now() - copy;
+    return result;
+  }
+
+ private:
+  Gpt model_;
+  std::optional<AdamW> optimizer_;
+  std::string folder_;
+  Checkpoint checkpoint_;
+  std::vector<std::byte> from_, to_;
+};
 
 }  // namespace
 
@@ -47,56 +83,32 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", rounds)->check(CLI::PositiveNumber)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
-    Gpt model({12, 12, 768, 64, 50257});
-    initialize(model, {Device::cpu()}, Seed{1});
-    AdamW optimizer(parameters(model), {.lr = 1e-4});
-    std::vector<double> plain, whole, blocked, copied;
-    double first_block = 0, first_copy = 0;
-    size_t size = 0;
+    std::vector<double> plain, whole, blocked, copied, of_the_disk;
+    double gigabytes = 0;
     {
-      Checkpoint checkpoint(folder);
-      checkpoint.part("model", model).part("optimizer", optimizer);
-      // Both write new files, in turns, so that a drift of the disk's speed hits both.
-      for (int round = 0; round <= rounds; ++round) {
-        const double start = now();
-        checkpoint.save(Step{round});
-        const double returned = now();
-        checkpoint.wait();
-        const double written = now();
-        const std::string path = checkpoint.path(Step{round});
-        size = std::filesystem::file_size(path);
-        static std::vector<std::byte> from(size, std::byte{1});
-        static const std::unique_ptr<std::byte[]> to(new std::byte[size]);  // not yet touched
-        const double copy_start = now();
-        std::memcpy(to.get(), from.data(), size);
-        const double copy_end = now();
-        const std::string other = folder + "/plain";
-        const double seconds = plain_write(other, from);
-        std::filesystem::remove(other);
-        if (round == 0) {  // both copies touch their memory for the first time
-          first_block = returned - start;
-          first_copy = copy_end - copy_start;
-          continue;
-        }
-        blocked.push_back(returned - start);
-        whole.push_back(written - start);
-        copied.push_back(copy_end - copy_start);
-        plain.push_back(seconds);
+      Bench bench(folder);
+      gigabytes = static_cast<double>(bench.bytes()) * 1e-9;
+      for (int i = 1; i <= rounds; ++i) {
+        const Round one = bench.round(i);
+        plain.push_back(one.plain);
+        whole.push_back(one.whole);
+        blocked.push_back(one.blocked);
+        copied.push_back(one.copied);
+        // Within a round, so that a slow spell of the disk falls on both.
+        of_the_disk.push_back(one.plain / one.whole);
         std::fprintf(stderr,
-                     "round %d: plain %.3f s, checkpoint %.3f s, save() %.0f ms, copy %.0f ms\n",
-                     round, seconds, whole.back(), blocked.back() * 1e3, copied.back() * 1e3);
+                     "round %d: plain %.3f s, checkpoint %.3f s, save() %.0f ms, copy %.0f ms\n", i,
+                     one.plain, one.whole, one.blocked * 1e3, one.copied * 1e3);
       }
     }
     std::filesystem::remove_all(folder);
-    const auto gigabytes = static_cast<double>(size) * 1e-9;
     std::printf("%s\n", nlohmann::json{{"threads", omp_get_max_threads()},
-                                       {"bytes", size},
+                                       {"gigabytes", gigabytes},
                                        {"plain_gb_per_second", gigabytes / median(plain)},
                                        {"checkpoint_gb_per_second", gigabytes / median(whole)},
-                                       {"of_the_disk", median(plain) / median(whole)},
+                                       {"of_the_disk", median(of_the_disk)},
+                                       {"of_the_disk_by_round", of_the_disk},
                                        {"save_blocks_ms", median(blocked) * 1e3},
-                                       {"first_save_blocks_ms", first_block * 1e3},
-                                       {"first_copy_ms", first_copy * 1e3},
                                        {"copy_ms", median(copied) * 1e3}}
                             .dump()
                             .c_str());

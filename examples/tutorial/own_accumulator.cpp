@@ -1,5 +1,5 @@
-// own_accumulator: an accumulator of one's own, chosen by name pattern, saved, refused where it
-// cannot work.
+// own_accumulator: an accumulator of one's own, chosen by name pattern, refused where it cannot
+// work.
 #include <cmath>
 #include <cstdio>
 
@@ -63,7 +63,6 @@ void run() {
   }
   std::string message;
   try {
-    AdamW adam(parameters(model));
     Cycle refused(parameters(model),
                   {.accumulate = {{"*", watching}}, .reproducible = Reproducible::ranks});
   } catch (const BadArgument& error) {

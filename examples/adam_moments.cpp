@@ -55,7 +55,7 @@ struct Weights {
 
 /// K gradients of n weights, each N(mean, deviation²). Every other weight has the noise of the one
 /// before with the other sign, so that their means are exact.
-Samples draw(int64_t k, int64_t n, double mean, double deviation, Seed seed) {
+Samples draw(int64_t k, int64_t n, double mean, double deviation, Seed seed, Device device) {
   std::vector<float> numbers(k * n);
   const RandomKey key{hash_of(static_cast<uint64_t>(seed.value), "adam_moments")};
   for (int64_t i = 0; i < k * n; ++i) {
@@ -63,7 +63,7 @@ Samples draw(int64_t k, int64_t n, double mean, double deviation, Seed seed) {
     const double noise = deviation * normal_pair(bits[0], bits[1])[0];
     numbers[i] = static_cast<float>(i % 2 == 0 ? mean + noise : mean - noise);
   }
-  Samples result{Tensor::of<float>({k, n}, numbers, Device::cpu()), {}};
+  Samples result{Tensor::of<float>({k, n}, numbers, device), {}};
   for (int64_t i = 0; i < k; ++i) result.indices.push_back(i);
   return result;
 }
@@ -76,7 +76,7 @@ struct Increments {
 Increments increments(const Way& way, const Samples& samples) {
   const AdamConfig config;
   Weights model(samples.x.shape()[1]);
-  initialize(model, {Device::cpu()}, Seed{1});
+  initialize(model, {samples.x.device()}, Seed{1});
   AdamW adam(parameters(model), config);
   Cycle cycle(parameters(model), {.accumulate = way.accumulate(adam), .skip_non_finite = false});
   adam.step(cycle.run(samples, {.samples = 1}, [&](const Samples& micro) {
@@ -93,10 +93,10 @@ Increments increments(const Way& way, const Samples& samples) {
   return {result.mean / (1 - config.beta1), result.variance / (1 - config.beta2)};
 }
 
-Json compare_increments(int64_t n, Seed seed) {
+Json compare_increments(int64_t n, Seed seed, Device device) {
   constexpr int64_t k = 8;
   constexpr double mean = 1, deviation = 0.5;
-  const Samples samples = draw(k, n, mean, deviation, seed);
+  const Samples samples = draw(k, n, mean, deviation, seed, device);
   constexpr double squared = mean * mean, variance = deviation * deviation;
   const double expected[] = {squared + variance / k, (squared + variance) / k, squared + variance};
   std::printf(
@@ -124,14 +124,14 @@ struct Work {
 };
 
 /// The peak of two training cycles.
-MemoryUse peak_of(const Work& work, const Way& way, Mode mode) {
+MemoryUse peak_of(const Work& work, const Way& way, Mode mode, Device device) {
   const ModeScope scope(mode);
-  host_allocator().reset_peak(mode == Mode::dry);
+  device.backend->memory->reset_peak(mode == Mode::dry);
   Gpt model(work.config);
-  initialize(model, {Device::cpu()}, Seed{1});
+  initialize(model, {device}, Seed{1});
   const int64_t samples = 8 * work.samples;
-  TokenBatch batch{Tensor({samples, work.config.context}, DType::i32, Device::cpu()),
-                   Tensor({samples, work.config.context}, DType::i32, Device::cpu()),
+  TokenBatch batch{Tensor({samples, work.config.context}, DType::i32, device),
+                   Tensor({samples, work.config.context}, DType::i32, device),
                    {}};
   for (Tensor* ids : {&batch.tokens, &batch.targets})
     launch(ids->device(), kernel::Fill{ids->out(), 1});
@@ -142,10 +142,10 @@ MemoryUse peak_of(const Work& work, const Way& way, Mode mode) {
     adam.step(cycle.run(batch, {.samples = work.samples}, [&](const TokenBatch& micro) {
       return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets);
     }));
-  return host_allocator().use(mode == Mode::dry);
+  return device.backend->memory->use(mode == Mode::dry);
 }
 
-Json compare_memory(const Work& work) {
+Json compare_memory(const Work& work, Device device) {
   Json result;
   std::printf("%s, micro-batches of %lld: peak bytes\n%-28s", work.title,
               static_cast<long long>(work.samples), "");
@@ -153,7 +153,7 @@ Json compare_memory(const Work& work) {
   std::printf("%15s\n", "together");
   double totals[2];
   for (int i = 0; i < 2; ++i) {  // plain accumulation, AdamA
-    const MemoryUse use = peak_of(work, ways()[i], Mode::dry);
+    const MemoryUse use = peak_of(work, ways()[i], Mode::dry, device);
     std::printf("%-28s", i == 0 ? "accumulation, then Adam" : ways()[i].title);
     for (int64_t bytes : use.peak) std::printf("%14lld", static_cast<long long>(bytes));
     std::printf("%15lld\n", static_cast<long long>(use.peak_total));
@@ -166,7 +166,7 @@ Json compare_memory(const Work& work) {
   return result;
 }
 
-void run(int64_t weights, Seed seed, bool check) {
+void run(int64_t weights, Seed seed, Device device, bool check) {
   const GptConfig gpt2{
       .layers = 12, .heads = 12, .width = 768, .context = 1024, .vocabulary = 50257};
   const std::vector<Work> works{
@@ -177,13 +177,13 @@ void run(int64_t weights, Seed seed, bool check) {
        "GPT 303M of 24 layers, width 1024, vocabulary 256, context 256",
        {.layers = 24, .heads = 16, .width = 1024, .context = 256, .vocabulary = 256},
        1}};
-  const Json moments = compare_increments(weights, seed);
+  const Json moments = compare_increments(weights, seed, device);
   Json memory;
-  for (const Work& work : works) memory[work.name] = compare_memory(work);
+  for (const Work& work : works) memory[work.name] = compare_memory(work, device);
   if (check)
     for (int i = 0; i < 2; ++i)
       memory["small"][ways()[i].name]["measured_peak_bytes_total"] =
-          peak_of(works[0], ways()[i], Mode::run).peak_total;
+          peak_of(works[0], ways()[i], Mode::run, device).peak_total;
   std::printf("%s\n", Json{{"increments", moments}, {"memory", memory}}.dump().c_str());
 }
 
@@ -194,6 +194,7 @@ int main(int argc, char** argv) {
     int64_t weights = 1'000'000;
     Seed seed{1};
     bool check = false;
+    std::string device;
     CLI::App app(
         "Compares Adam with AdamA and batch-size-invariant Adam: what a cycle adds to the moments, "
         "and the peak of memory, by dry runs.",
@@ -201,10 +202,11 @@ int main(int argc, char** argv) {
     take_last(app);
     app.add_option("--weights", weights, "To average the moments over")->capture_default_str();
     app.add_option("--seed", seed.value)->capture_default_str();
+    add_device(app, device);
     app.add_flag("--check", check, "Also train the small model, and report its measured peak");
     if (!parse(app, argc, argv)) return;
     require_usage(weights >= 2 && weights % 2 == 0 && weights <= 10'000'000,
                   "--weights: expected an even number from 2 to 10000000, got ", weights);
-    run(weights, seed, check);
+    run(weights, seed, device_named(device), check);
   });
 }

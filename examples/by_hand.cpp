@@ -7,10 +7,9 @@ using namespace accrue;
 
 namespace {
 
-void print(const std::string& what, const In& in, double divisor = 1) {  // f32, row-major
-  const auto* numbers = static_cast<const float*>(in.data);
+void print(const std::string& what, const Tensor& numbers, double divisor = 1) {
   std::printf("%-28s", what.c_str());
-  for (int64_t i = 0; i < in.shape.elements(); ++i) std::printf(" %g", numbers[i] / divisor);
+  for (double one : numbers.to_vector()) std::printf(" %g", one / divisor);
   std::printf("\n");
 }
 
@@ -20,9 +19,9 @@ struct Shown final : Accumulator {
   bool fused() const override { return false; }  // collect a micro-batch's gradient, then fold()
   double error_bound(int64_t k) const override { return static_cast<double>(k - 1) * 0x1p-24; }
   void fold(GradBuffer& buffer, In micro, Write write) const override {
-    print("  " + buffer.parameter() + (write == Write::set ? " set" : " add"), micro);
+    print("  " + buffer.parameter() + (write == Write::set ? " set" : " add"), buffer.micro());
     Accumulator::fold(buffer, micro, write);
-    print("  " + buffer.parameter() + " sum is now", buffer.state("sum").in());
+    print("  " + buffer.parameter() + " sum is now", buffer.state("sum"));
   }
 };
 
@@ -46,8 +45,7 @@ struct Points {
   }
 };
 
-void run() {
-  const Device device = Device::reference();
+void run(Device device) {
   const std::vector<float> x{1, 1, 3, 0, 2, 1, 3, 1}, t{4, 15, 5, 10};
   const Points batch{
       Tensor::of<float>({4, 2}, x, device), Tensor::of<float>({4, 1}, t, device), {0, 1, 2, 3}};
@@ -55,8 +53,8 @@ void run() {
   initialize(model, {device}, Seed{1});
   Sgd optimizer(parameters(model), {.lr = 0.5});
   Cycle cycle(parameters(model), {.accumulate = {{"*", std::make_shared<Shown>()}}});
-  print("w", model.w.master().in());
-  print("b", model.b.master().in());
+  print("w", model.w.master());
+  print("b", model.b.master());
 
   // With e = y − t: loss Σ e², dw = Σ 2e·x, db = Σ 2e.
   //   x      y   t   e   2e·x      2e      x      y   t   e   2e·x    2e
@@ -66,9 +64,9 @@ void run() {
     std::printf("micro-batch %lld\n", static_cast<long long>(cycle.micro_batches().value + 1));
     MicroScope scope = cycle.begin(micro);
     const Var y = model(micro.x);
-    print("  y", y.value().in());
+    print("  y", y.value());
     const Loss loss = mean_squared_error(y, micro.t);
-    print("  loss sum", loss.sum().value().in());
+    print("  loss sum", loss.sum().value());
     std::printf("  %-26s %g\n", "count", loss.count().item());
     scope.backward(loss);
   }
@@ -76,13 +74,13 @@ void run() {
   const double count = closed.count();
   std::printf("%-28s %g\n%-28s %g\n", "count", count, "mean loss", closed.mean_loss());
   for (const auto& buffer : closed.buffers()) {
-    print(buffer->parameter() + " sum", buffer->sum());
-    print(buffer->parameter() + " mean gradient", buffer->sum(), count);
+    print(buffer->parameter() + " sum", buffer->state("sum"));
+    print(buffer->parameter() + " mean gradient", buffer->state("sum"), count);
   }
   // The update: w − lr·mean gradient = (3, 1) − 0.5·(2, 4); b: 2 − 0.5·2.
   const StepReport report = optimizer.step(std::move(closed));
-  print("w after the step", model.w.master().in());
-  print("b after the step", model.b.master().in());
+  print("w after the step", model.w.master());
+  print("b after the step", model.b.master());
   const nlohmann::json result{{"mean_loss", report.mean_loss},
                               {"w", model.w.master().to_vector()},
                               {"b", model.b.master().to_vector()}};
@@ -91,9 +89,11 @@ void run() {
 
 }  // namespace
 
-int main(int argc, char**) {
+int main(int argc, char** argv) {
   return examples::run_program("by_hand", [&] {
-    examples::require_usage(argc == 1, "expected no arguments");
-    run();
+    CLI::App app("Computes one cycle of a linear model and prints every number.", "by_hand");
+    std::string device;
+    examples::add_device(app, device);
+    if (examples::parse(app, argc, argv)) run(examples::device_named(device));
   });
 }

@@ -14,7 +14,7 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 struct Options {
-  std::string data, log, accumulate = "f32";
+  std::string data, log, accumulate = "f32", device;
   GptConfig model;
   int64_t effective_batch = 24, threads = omp_get_max_threads();
   Seed seed{1};
@@ -31,21 +31,23 @@ struct Column {
 Column compute(const Gpt& model, const Options& o, const TokenBatch& batch, int64_t samples) {
   constexpr int repetitions = 3;  // the first one warms up; the fastest counts
   const Parameters all = parameters(model);
+  Allocator& memory = *batch.tokens.device().backend->memory;
   Column column;
   column.samples = samples;
   for (int i = 0; i < repetitions; ++i) {
-    host_allocator().reset_peak();
+    memory.reset_peak();
     Cycle cycle(all, {.accumulate = accumulators::parse(o.accumulate)});
     const auto began = std::chrono::steady_clock::now();
     const ClosedCycle closed = cycle.run(batch, {.samples = samples}, [&](const TokenBatch& micro) {
       return cross_entropy(model(micro.tokens), micro.targets);
     });
+    const double loss = closed.mean_loss();  // waits
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
     column.seconds = std::min(column.seconds, took.count());
-    column.memory = host_allocator().use();
+    column.memory = memory.use();
     if (i + 1 < repetitions) continue;
     column.micro_batches = closed.micro_batches().value;
-    column.loss = closed.mean_loss();
+    column.loss = loss;
     double squares = 0;
     for (const auto& buffer : closed.buffers()) {
       std::vector<double>& gradient = column.gradients.emplace_back(
@@ -114,12 +116,12 @@ void run(Options o) {
   const auto [tokens, tokenizer] = Tokens::from_file(o.data, TokenizerKind::character);
   o.model.vocabulary = tokenizer.vocabulary();
   Gpt model(o.model);
-  initialize(model, {Device::cpu()}, o.seed);
+  const Device device = device_named(o.device);
+  initialize(model, {device}, o.seed);
   const AdamW optimizer(parameters(model));  // not stepped: its memory is part of the picture
-  TokenLoader loader(tokens, {.context = o.model.context,
-                              .batch = o.effective_batch,
-                              .seed = o.seed,
-                              .device = Device::cpu()});
+  TokenLoader loader(
+      tokens,
+      {.context = o.model.context, .batch = o.effective_batch, .seed = o.seed, .device = device});
   const TokenBatch batch = loader.next();
   std::ofstream log(o.log);
   require(o.log.empty() || log, "[log] expected to write '", o.log,
@@ -157,6 +159,7 @@ int main(int argc, char** argv) {
     app.add_option("--effective-batch", o.effective_batch, "Sequences")->capture_default_str();
     app.add_option("--accumulate", o.accumulate, "f32, bf16 or kahan")->capture_default_str();
     app.add_option("--seed", o.seed.value)->capture_default_str();
+    add_device(app, o.device);
     app.add_option("--threads", o.threads, "(default: all cores, or OMP_NUM_THREADS)");
     app.add_option("--log", o.log, "JSON lines, one per K");
     if (!parse(app, argc, argv)) return;

@@ -63,6 +63,19 @@ inline void take_last(CLI::App& app) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
+/// Adds --device; `word` is then its default: a GPU where there is one.
+inline void add_device(CLI::App& app, std::string& word) {
+  word = Device::has_cuda() ? "cuda" : "cpu";
+  app.add_option("--device", word, "cuda needs a GPU and a build with it")
+      ->check(CLI::IsMember({"cpu", "reference", "cuda"}))
+      ->capture_default_str();
+}
+/// The device of that name. Throws Failure, which says what to do, where there is none.
+inline Device device_named(const std::string& word) {
+  if (word == "cuda") return Device::cuda();
+  return word == "reference" ? Device::reference() : Device::cpu();
+}
+
 /// Reads the command line. False: help was asked for and printed.
 inline bool parse(CLI::App& app, int argc, char** argv) {
   try {

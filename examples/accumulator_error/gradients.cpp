@@ -23,6 +23,7 @@ struct Recorder final : Accumulator {
     const Tensor part = buffer.micro().slice(0, rows);
     Tensor& copy = kept.emplace_back(part.shape(), part.dtype(), part.device());
     launch(part.device(), kernel::Copy{part.in(), copy.out(), Write::set});
+    copy = copy.to(Device::cpu());  // formulas of one's own are measured too
   }
 };
 
@@ -72,13 +73,13 @@ Gradients gpt_gradients(const GradientOptions& o, const Progress& progress) {
   const GptConfig config{
       .layers = 2, .heads = 4, .width = 64, .context = 64, .vocabulary = tokens.vocabulary()};
   Gpt model(config);
-  initialize(model, {Device::cpu()}, o.seed);
+  initialize(model, {o.device}, o.seed);
   const Parameters all = parameters(model);
   const auto loss = [&](const TokenBatch& micro) {
     return cross_entropy(model(micro.tokens), micro.targets);
   };
   const auto loader = [&](int64_t batch) {
-    return TokenLoader(tokens, {config.context, batch, o.seed, Device::cpu()});
+    return TokenLoader(tokens, {config.context, batch, o.seed, o.device});
   };
 
   AdamW adam(all, {.lr = 1e-3});

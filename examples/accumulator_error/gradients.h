@@ -22,6 +22,7 @@ struct GradientOptions {
   std::string data;  // text for the GPT; empty: the library's own sources
   int64_t training_steps = 50;
   Seed seed{1};
+  Device device = Device::cpu();  // of the GPT
 };
 
 /// Independent N(mean, deviation²), rounded to bf16. Pure in the seed and the name.

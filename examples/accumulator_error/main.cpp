@@ -134,6 +134,8 @@ int main(int argc, char** argv) {
                    "Of the GPT, before its gradients are read")
         ->capture_default_str();
     app.add_option("--seed", g.seed.value)->capture_default_str();
+    std::string device;
+    add_device(app, device);
     app.add_option("--csv", o.csv, "The table, as a file");
     app.add_option("--svg", o.svg, "The picture");
     app.add_option("--log", o.log, "JSON lines, one per figure");
@@ -144,6 +146,7 @@ int main(int argc, char** argv) {
     require_usage(g.training_steps >= 0, "--training-steps: expected 0 or more, got ",
                   g.training_steps);
     require_distinct({{"--data", g.data}, {"--csv", o.csv}, {"--svg", o.svg}, {"--log", o.log}});
+    g.device = device_named(device);
     run(o);
   });
 }

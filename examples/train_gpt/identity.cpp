@@ -25,6 +25,7 @@ const std::map<std::string, std::string> noted_flags{
     {"--micro-batch",
      "sums are rounded in another order from here on, so the weights are not an uninterrupted "
      "run's to the bit"},
+    {"--device", "the weights may not be an uninterrupted run's to the bit"},
     {"--threads", "the weights may not be an uninterrupted run's to the bit"}};
 // Granules decide the bits of the tiers `split` and `ranks`.
 const std::set<std::string> free_in_tiers{"--micro-batch", "--threads"};

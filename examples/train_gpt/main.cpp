@@ -36,7 +36,7 @@ void dry_run(const Options& options, const Data& data) {
   training.step();
   if (saves) training.step();  // the copy of the step before still lies in memory
   training.validate();
-  const MemoryUse use = host_allocator().use(/*dry=*/true);
+  const MemoryUse use = options.device.backend->memory->use(/*dry=*/true);
   for (int tag = 0; tag < tag_count; ++tag)
     std::printf("%-12s %15lld bytes at most\n", std::string(tag_names[tag]).c_str(),
                 static_cast<long long>(use.peak[tag]));
@@ -234,6 +234,7 @@ int run(const Options& options) {
     say(text("not one step was taken: the loss or gradient of all ", skipped(training),
              " cycles was not finite; try a smaller --lr or --loss-scale"));
   if (options.sample > 0) std::printf("\n%s\n\n", training.sample_text().c_str());
+  const MemoryUse use = options.device.backend->memory->use();
   Json result;
   add(result, *outcome.validation);
   result.update({{"best_val_loss", training.best.item()},
@@ -243,8 +244,8 @@ int run(const Options& options) {
                  {"tokens_per_second", median(outcome.tokens_per_second)},
                  {"seconds", seconds_now() - began},
                  {"parameters", parameters(training.model).elements()},
-                 {"peak_bytes", bytes_by_tag(host_allocator().use())},
-                 {"peak_bytes_total", host_allocator().use().peak_total},
+                 {"peak_bytes", bytes_by_tag(use)},
+                 {"peak_bytes_total", use.peak_total},
                  {"weights_sha256", training.weights_sha256()}});
   std::printf("%s\n", result.dump().c_str());
   return troubles.report();

@@ -16,7 +16,7 @@ namespace {
 
 // Words as they stand on the command line, before they become types.
 struct Words {
-  std::string tokenizer = "char", device = "cpu", dtype = "f32", recompute = "none";
+  std::string tokenizer = "char", device, dtype = "f32", recompute = "none";
   std::string positions = "learned", norm = "layer", activation = "gelu";
   bool untied = false;
   std::string checkpoint_interval;
@@ -40,7 +40,7 @@ void add_model_flags(CLI::App& app, Options& o, Words& words) {
   choice("--activation", words.activation, {"gelu", "swiglu"});
   app.add_flag("--untied", words.untied, "A head of its own instead of the token embedding");
   choice("--recompute", words.recompute, {"none", "block", "sqrt"});
-  choice("--device", words.device, {"cpu", "reference"});
+  add_device(app, words.device);
   choice("--dtype", words.dtype, {"f32", "bf16", "f16"});
 }
 
@@ -99,7 +99,7 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
 void apply(Options& o, const Words& words) {
   GptConfig& m = o.model;
   o.tokenizer = tokenizer_kind(words.tokenizer);
-  o.device = words.device == "cpu" ? Device::cpu() : Device::reference();
+  o.device = device_named(words.device);
   o.dtype = words.dtype == "f32" ? DType::f32 : words.dtype == "f16" ? DType::f16 : DType::bf16;
   m.recompute = words.recompute == "none"    ? Recompute::none
                 : words.recompute == "block" ? Recompute::block
@@ -150,6 +150,7 @@ std::map<std::string, std::string> values_of(const CLI::App& app, const Options&
   values["--min-lr"] = nlohmann::json(o.min_lr).dump();  // with all digits
   values["--warmup"] = text(o.warmup);
   values["--threads"] = text(o.threads);
+  values["--device"] = o.device.backend->name;
   if (!o.schedules.by.empty()) values["--max-batch"] = text(o.schedules.largest);
   if (o.dtype == DType::f16)
     values["--loss-scale"] =

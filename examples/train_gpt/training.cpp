@@ -164,7 +164,8 @@ double Training::validation_loss() const {
   const int64_t size = options.effective_batch, batches = (all + size - 1) / size;
   const int64_t wanted =
       options.eval_batches == 0 ? batches : std::min(options.eval_batches, batches);
-  double sum = 0, count = 0;
+  Tensor sums({2}, DType::f64, options.device);  // Σ loss, Σ count: read once
+  launch(options.device, kernel::Fill{sums.out(), 0});
   for (int64_t i = 0; i < wanted; ++i) {
     const int64_t first = i * batches / wanted * size, length = std::min(size, all - first);
     const TokenBatch batch = window_batch(data.validation, first, length, context, options.device);
@@ -173,11 +174,13 @@ double Training::validation_loss() const {
       const Loss part = loss(batch.slice(at, std::min(unit(options), length - at)));
       if (told)
         told("validation", (static_cast<double>(i) + static_cast<double>(at) / size) / wanted);
-      sum += part.sum().value().item();
-      count += part.count().item();
+      const Tensor both[] = {part.sum().value(), part.count()};
+      for (int64_t j : {0, 1})
+        launch(options.device, kernel::Copy{both[j].in(), sums.slice(j, 1).out(), Write::add});
     }
   }
-  return sum / count;
+  const std::vector<double> read = sums.to_vector();
+  return read[0] / read[1];
 }
 
 Validation Training::validate() {
@@ -187,7 +190,7 @@ Validation Training::validate() {
     result.averaged = validation_loss();
   }
   // Both are done: whoever is stopped before validates again.
-  if (double* smallest = best.data<double>()) *smallest = std::min(*smallest, result.loss);
+  launch(best.device(), kernel::Fill{best.out(), std::min(best.item(), result.loss)});
   batches->validation_seen(result.loss);
   return result;
 }
@@ -207,8 +210,11 @@ std::string Training::sample_text() const {
 
 std::string Training::weights_sha256() const {
   Sha256 hash;
-  for (const auto& one : parameters(model).list)
-    hash.add({static_cast<const std::byte*>(one->master.in().data), one->master.bytes()});
+  for (const auto& one : parameters(model).list) {
+    std::vector<std::byte> bytes(one->master.bytes());
+    one->master.copy_to_host(bytes.data());
+    hash.add(bytes);
+  }
   return hash.hex();
 }
 

@@ -345,7 +345,7 @@ class Programs(ProgramCase):
         self.refused(2, "--effective-batch", "one_cycle", "--data", self.text, "--effective-batch", 9)
         self.refused(2, "heads", "one_cycle", "--data", self.text, "--heads", 3)
         self.refused(2, "--data", "one_cycle")
-        self.refused(2, "no arguments", "by_hand", "1")
+        self.refused(2, "not expected", "by_hand", "1")
         for flags in (["--k-max", 0], ["--elements", 100], ["--elements", 32768], ["--seed", "x"],
                       ["--training-steps", -1]):
             self.refused(2, str(flags[0]), "accumulator_error", *flags)

@@ -230,7 +230,7 @@ class Stop(unittest.TestCase):
                   "--untied unset in the checkpoint, on now"]),
                 (["--accumulate", "kahan"], ["--accumulate f32 in the checkpoint, kahan now"]),
                 (["--effective-batch", 6], ["--effective-batch 5"]), (["--dtype", "bf16"], ["--dtype f32"]),
-                (["--device", "reference"], ["--device cpu"]), (["--min-lr", 0], ["--min-lr 0.0001 in the checkpoint, 0.0 now"]),
+                (["--min-lr", 0], ["--min-lr 0.0001 in the checkpoint, 0.0 now"]),
                 (["--warmup", 3], ["--warmup 0 in"]),
                 (["--tokenizer", "byte"], ["--tokenizer char"]), (["--norm", "rms"], ["--norm layer"])):
             done = self.run_it(*flags, "--resume", *changes)
@@ -272,6 +272,8 @@ class Stop(unittest.TestCase):
         more = self.result(*flags, "--resume", "--steps", 6,
                            words=["--steps 4 in the checkpoint, 6 now", "--warmup 0 in the checkpoint, 1"])
         self.assertEqual(more["steps"], 6)
+        there = self.result(*flags, "--resume", "--steps", 6, "--device", "reference", words=" reference now")
+        self.assertEqual(there["steps"], 6)
 
     def test_the_micro_batch_may_change_even_in_mid_cycle_and_the_run_says_what_that_means(self):
         # No dropout and f64: then only rounding could differ, and the losses agree to 12 digits.

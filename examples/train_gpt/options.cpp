@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 
@@ -13,6 +14,13 @@
 
 namespace accrue::examples {
 namespace {
+
+// As one would write it: 3e-3 / 10 is not the number 3e-4.
+double tenth(double x) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.15g", x / 10);
+  return std::strtod(digits, nullptr);
+}
 
 // Words as they stand on the command line, before they become types.
 struct Words {
@@ -108,7 +116,7 @@ void apply(Options& o, const Words& words) {
   m.norm = words.norm == "rms" ? NormKind::rms_norm : NormKind::layer_norm;
   m.activation = words.activation == "swiglu" ? Activation::swiglu : Activation::gelu;
   m.tied = !words.untied;
-  o.min_lr = words.min_lr.value_or(o.lr / 10);
+  o.min_lr = words.min_lr.value_or(tenth(o.lr));
   o.warmup = words.warmup.value_or(warmup_for(o.steps));
   o.threads = words.threads.value_or(omp_get_max_threads());
 }

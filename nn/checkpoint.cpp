@@ -1,7 +1,10 @@
 // Checkpoints: gather, copy, write in the background; verify, and only then write into the parts.
 #include "accrue/nn/checkpoint.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -29,6 +32,10 @@ void make(const std::string& folder) {
   if (error || !fs::is_directory(folder))
     throw Failure(text("[checkpoint] expected to make the folder '", folder,
                        "', got: ", error.message(), "; try another folder"));
+  // Rather now than when the first file is due.
+  if (::access(folder.c_str(), W_OK | X_OK) != 0)
+    throw Failure(text("[checkpoint] expected a folder that may be written to, got '", folder,
+                       "': ", std::generic_category().message(errno), "; try another folder"));
 }
 
 /// The folder's checkpoints but for the damaged ones.

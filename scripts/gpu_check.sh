@@ -65,7 +65,7 @@ cat docs/tutorial/*.md autograd/*.h core/*.h > "$text"
 
 if wants tests; then
   part tests ctest --test-dir "$build" --output-on-failure
-  part kernels_against_reference env "ACCRUE_KERNEL_TABLE=$out/kernels.txt" "$bin/test_kernels"
+  part kernels_against_reference "$bin/test_cuda" --duration=true
 fi
 if wants sanitizer; then
   short=("$bin/train_gpt" --device cuda --data "$text" --layers 2 --heads 2 --width 64 --context 32
@@ -75,9 +75,14 @@ if wants sanitizer; then
   done
 fi
 if wants bench; then
-  part bench_gpt2 "$bin/bench_train" --device cuda --model gpt2 --dtype bf16
-  part bench_width128 "$bin/bench_train" --device cuda --model width128
-  part bench_width384 "$bin/bench_train" --device cuda --model width384 --dtype bf16
+  # Tokens per second of whole training steps; the first steps set the device up.
+  train=("$bin/train_gpt" --device cuda --data "$text" --eval-interval 1000 --eval-batches 1)
+  part train_width768_bf16 "${train[@]}" --layers 12 --heads 12 --width 768 --context 1024 \
+    --micro-batch 32 --effective-batch 64 --steps 8 --dtype bf16
+  part train_width128 "${train[@]}" --layers 4 --heads 4 --width 128 --context 64 \
+    --micro-batch 12 --effective-batch 12 --steps 200
+  part train_width384_bf16 "${train[@]}" --layers 6 --heads 6 --width 384 --context 256 \
+    --micro-batch 64 --effective-batch 64 --steps 50 --dtype bf16 --dropout 0.2
 fi
 
 python3 - "$out" <<'PYTHON'
@@ -95,9 +100,9 @@ report = {"devices": (out / "devices.txt").read_text().splitlines(), "parts": pa
 (out / "gpu_check.json").write_text(json.dumps(report, indent=1) + "\n")
 lines = report["devices"] + [f"{p['part']:26} {'passed' if p['status'] == 0 else 'FAILED':7} {p['seconds']:5} s"
                              for p in parts]
-table = out / "kernels.txt"
-if table.exists():
-    lines += ["", table.read_text()]
+for part in parts:
+    if "tokens_per_second" in part.get("result", {}):
+        lines.append(f"{part['part']:26} {part['result']['tokens_per_second']:12.0f} tokens/s")
 (out / "gpu_check.txt").write_text("\n".join(lines) + "\n")
 print(f"{out}/gpu_check.json and gpu_check.txt")
 sys.exit(any(p["status"] for p in parts))

@@ -2,8 +2,21 @@
 
 #include <limits>
 
+#include "../accumulators/flora.h"
+#include "../accumulators/kahan_bf16.h"
+#include "../accumulators/median_of_means.h"
+#include "../accumulators/neumaier.h"
+#include "../accumulators/sign_vote.h"
+
 namespace accrue::examples {
 namespace {
+
+// Accumulators from outside the library, which --accumulate can name: put your own here.
+accumulators::Own own_accumulators() {
+  return {std::make_shared<Neumaier>(), std::make_shared<SignVote>(),
+          std::make_shared<MedianOfMeans>(4), std::make_shared<Flora>(16),
+          std::make_shared<KahanBf16>(KahanBf16::Reading::high_minus_carry)};
+}
 
 constexpr double largest_scale = std::numeric_limits<float>::max();
 
@@ -14,10 +27,11 @@ bool into_moments(const Accumulation& a) {
 }  // namespace
 
 void add_accumulation_flags(CLI::App& app, Accumulation& a) {
-  std::string names;
+  std::string names, own;
   for (const auto& one : accumulators::all()) names += text(names.empty() ? "" : ", ", one->name());
+  for (const auto& one : own_accumulators()) own += text(own.empty() ? "" : ", ", one->name());
   app.add_option("--accumulate", a.accumulate,
-                 "How gradients add: " + names +
+                 "How gradients add: " + names + "; from examples/accumulators: " + own +
                      "; or by parameter, the first match wins, as in \"kahan:*.ln_*,f32:*\"")
       ->capture_default_str();
   app.add_option("--filter", a.filter,
@@ -38,13 +52,14 @@ void add_accumulation_flags(CLI::App& app, Accumulation& a) {
       ->capture_default_str();
   app.add_option("--loss-scale", a.loss_scale,
                  "Where the dynamic loss scale starts (default: 65536 for f16, else none)");
-  app.add_flag("!--keep-non-finite", a.skip_non_finite,
-               "Step even if the gradient is not finite; --consume other than close needs it");
+  app.add_flag_callback(
+      "--keep-non-finite", [&a] { a.skip_non_finite = false; },
+      "Step even if the gradient is not finite; --consume other than close needs it");
 }
 
 void check(const Accumulation& a) {
   require_usage(!a.accumulate.empty(), "--accumulate: expected a name, got none");
-  as_usage("--accumulate: ", [&] { accumulators::parse(a.accumulate); });
+  as_usage("--accumulate: ", [&] { accumulators::parse(a.accumulate, own_accumulators()); });
   if (!a.filter.empty()) as_usage("--filter: ", [&] { filters::parse(a.filter); });
   require_usage(!a.loss_scale || (*a.loss_scale > 0 && *a.loss_scale <= largest_scale),
                 "--loss-scale: expected a positive number that f32 holds, got ",
@@ -89,7 +104,7 @@ std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
 
 CycleOptions cycle_options(const Accumulation& a, std::shared_ptr<LossScale> scale, AdamW& matrices,
                            AdamW& vectors) {
-  CycleOptions options{.accumulate = accumulators::parse(a.accumulate),
+  CycleOptions options{.accumulate = accumulators::parse(a.accumulate, own_accumulators()),
                        .loss_scale = std::move(scale),
                        .reproducible = parse_reproducible(a.reproducible),
                        .granule = a.granule,

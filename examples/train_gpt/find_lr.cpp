@@ -30,6 +30,10 @@ void print_suggestion(const LrRangeTest& test) {
     lr = std::min(steepest.value_or(*tenth), *tenth);
   }
   if (steepest) std::printf("the loss fell fastest at %.3g\n", *steepest);
+  constexpr size_t few = 50;
+  if (test.points().size() < few)
+    std::printf("these are %zu points, in which noise may be what falls; try more --steps\n",
+                test.points().size());
   if (lr)
     std::printf("try --lr %.3g\n", *lr);
   else

@@ -195,6 +195,11 @@ void begin(Training& training, Troubles& troubles) {
     for (const std::string& warning : training.checkpoint.warnings())
       say(warning + "; the checkpoint before it is used");
     for (const std::string& note : training.identity.notes()) say(note);
+    const int64_t step = training.cycle.index().value;
+    std::printf(
+        "resumed at step %lld, micro-batch %lld%s\n", static_cast<long long>(step),
+        static_cast<long long>(training.cycle.micro_batches().value),
+        step >= o.steps ? text(": nothing is left to do of --steps ", o.steps).c_str() : "");
   } else if (!o.checkpoint.empty() && o.verify == 0) {
     require(!training.checkpoint.exists(), "[checkpoint] expected no checkpoints in '",
             o.checkpoint, "', got some; try --resume, or another folder");

@@ -57,7 +57,8 @@ void add_training_flags(CLI::App& app, Options& o, Words& words) {
   app.add_option("--effective-batch", o.effective_batch,
                  "Sequences of a step; need not be a multiple")
       ->capture_default_str();
-  app.add_option("--steps", o.steps)->capture_default_str();
+  app.add_option("--steps", o.steps, "Optimizer steps; with --find-lr, points of its sweep")
+      ->capture_default_str();
   app.add_option("--lr", o.lr, "Peak of the learning rate")->capture_default_str();
   app.add_option("--min-lr", words.min_lr, "Where the cosine ends (default: lr/10)");
   app.add_option("--warmup", words.warmup, "Steps of linear warm-up (default: 100 or steps/5)");
@@ -81,8 +82,10 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
       ->capture_default_str();
   auto* dry =
       app.add_flag("--dry-run", o.dry_run, "Print the bytes that a run needs; train nothing");
-  app.add_option("--verify", o.verify,
-                 "Samples; compare their gradients with f64 on reference; train nothing")
+  app.add_option(
+         "--verify", o.verify,
+         "Samples of one cycle; compare their gradients with f64 on reference; train nothing")
+      ->check(CLI::PositiveNumber)
       ->excludes(dry);
   auto* log = app.add_option("--log", o.log, "JSON lines, one per step");
   app.add_flag("--records", o.records, "Log what happened to each micro-batch, too")->needs(log);
@@ -205,7 +208,6 @@ void check(const Options& o) {
                                                              {"--clip", o.clip},
                                                              {"--eval-batches", o.eval_batches},
                                                              {"--sample", o.sample},
-                                                             {"--verify", o.verify},
                                                              {"--temperature", o.temperature},
                                                              {"--top-k", o.top_k}})
     at_least(flag, value, 0);

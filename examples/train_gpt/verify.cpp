@@ -117,7 +117,7 @@ void verify(Training& training) {
 
   Log log(o.log, 0);
   Json lines = Json::array();
-  std::string wrong;
+  std::string wrong, unjudged;
   std::printf("%-40s %-15s %10s %10s %10s %10s\n", "parameter", "accumulator", "error", "allowed",
               "largest", "norm");
   for (const ParameterError& one : report.parameters) {
@@ -126,9 +126,22 @@ void verify(Training& training) {
                 one.accumulator.c_str(), one.relative, allowed, one.largest, one.norm);
     lines.push_back(line_of(one, allowed));
     log.write(lines.back());
-    if (wrong.empty() && !(one.relative <= allowed))
+    if (std::isinf(allowed))
+      unjudged += text(unjudged.empty() ? "" : ", ", one.name);
+    else if (wrong.empty() && !(one.relative <= allowed))
       wrong = text(one.name, " is off by ", one.relative, " of its norm");
   }
+  std::printf(
+      "error: |A - A64| / |A64| of the sums A; allowed: the accumulator's bound and, for the "
+      "arithmetic of %s, %.2e\n",
+      std::string(name_of(o.dtype)).c_str(), arithmetic);
+  if (!unjudged.empty())
+    std::printf("not judged, because their accumulators declare no bound: %s\n", unjudged.c_str());
+  if (report.micro_batches.size() == 1)
+    std::printf("one micro-batch: its sums added nothing up; for several, try --verify %lld\n",
+                static_cast<long long>(4 * o.micro_batch));
+  if (wrong.empty() && unjudged.empty())
+    std::printf("all %zu parameters are within what is allowed\n", report.parameters.size());
   std::printf("%s\n",
               Json{{"verified", wrong.empty()},
                    {"samples", o.verify},
@@ -144,11 +157,15 @@ void verify(Training& training) {
                   .dump()
                   .c_str());
   std::fflush(stdout);
+  const bool overflow = training.scale && std::isnan(report.parameters[0].relative);
+  if (overflow)
+    throw Failure(text("[verify] expected finite gradients, got an overflow of the loss scale ",
+                       training.scale->value(), "; try --loss-scale ",
+                       training.scale->value() / 64));
   if (!wrong.empty())
     throw Failure(text("[verify] expected errors of accumulation and arithmetic alone, at most ",
                        arithmetic, " and the accumulator's bound, but ", wrong,
-                       "; see the table for the others",
-                       training.scale ? ", or try a smaller loss scale if it overflowed" : ""));
+                       "; see the table for the others"));
 }
 
 }  // namespace accrue::examples

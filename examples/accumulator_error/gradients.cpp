@@ -1,9 +1,8 @@
 #include "gradients.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
+
+#include "../train_gpt/options.h"
 
 namespace accrue::examples {
 namespace {
@@ -27,23 +26,61 @@ struct Recorder final : Accumulator {
   }
 };
 
-/// The sources of the library, one after the other.
-std::vector<int32_t> own_sources() {
-  namespace fs = std::filesystem;
-  std::vector<fs::path> paths;
-  for (const char* folder : {"core", "autograd", "nn", "optim"})
-    for (const auto& entry : fs::recursive_directory_iterator(fs::path(ACCRUE_SOURCES) / folder))
-      if (entry.path().extension() == ".h" || entry.path().extension() == ".cpp")
-        paths.push_back(entry.path());
-  std::sort(paths.begin(), paths.end());
-  std::ostringstream all;
-  for (const fs::path& path : paths) all << std::ifstream(path).rdbuf();
-  return ByteTokenizer().encode(all.str());
+/// A text that never changes: sentences in a language of 256 words of a few syllables, where each
+/// word is followed by one of eight, the first of them most often.
+std::string drawn_text() {
+  constexpr size_t length = 200'000, words = 256, followers = 8;
+  const RandomKey key{hash_of(uint64_t{1}, "text")};
+  uint64_t drawn = 0;
+  const auto draw = [&](size_t below) { return key.draw(0, drawn++)[0] % below; };
+  const auto letter = [&](std::string_view letters) { return letters[draw(letters.size())]; };
+  std::vector<std::string> word(words);
+  for (std::string& one : word)
+    for (size_t syllables = 1 + draw(3); syllables > 0; --syllables)
+      one += {letter("bcdfghlmnprstvw"), letter("aeiou")};
+  std::vector<size_t> next(words * followers);
+  for (size_t& one : next) one = draw(words);
+  std::string result;
+  for (size_t at = 0; result.size() < length;) {
+    result += word[at];
+    result += draw(10) == 0 ? ".\n" : " ";
+    at = next[at * followers + std::min(draw(followers), draw(followers))];
+  }
+  return result;
 }
 
 Tokens read_tokens(const std::string& path) {
-  if (!path.empty()) return Tokens::from_file(path, ByteTokenizer());
-  return Tokens(own_sources(), ByteTokenizer().vocabulary());
+  if (!path.empty()) return Tokens::from_file(path, TokenizerKind::character).tokens;
+  const std::string text = drawn_text();
+  const CharTokenizer tokenizer(text);
+  return Tokens(tokenizer.encode(text), tokenizer.vocabulary());
+}
+
+AdamWConfig adamw(const Options& recipe, int64_t steps, double weight_decay) {
+  return {.lr = cosine(recipe.lr, Step{warmup_for(steps)}, Step{steps}, recipe.lr / 10),
+          .beta1 = recipe.beta1,
+          .beta2 = recipe.beta2,
+          .weight_decay = weight_decay,
+          .clip = recipe.clip};
+}
+
+/// train_gpt's recipe for so many steps.
+void train(Gpt& model, const Tokens& tokens, const Options& recipe, const GradientOptions& o,
+           const Progress& progress) {
+  if (o.training_steps == 0) return;
+  const Parameters all = parameters(model), decays = decayed(all);
+  AdamW matrices(decays, adamw(recipe, o.training_steps, recipe.weight_decay)),
+      vectors(all.except(decays), adamw(recipe, o.training_steps, 0));
+  Cycle cycle(all);
+  TokenLoader loader(tokens, {recipe.model.context, recipe.effective_batch, o.seed, o.device});
+  for (int64_t done = 0; done < o.training_steps; ++done) {
+    progress("training a GPT", done, o.training_steps);
+    step(cycle.run(loader.next(), {.samples = recipe.micro_batch},
+                   [&](const TokenBatch& micro) {
+                     return cross_entropy(model(micro.tokens), micro.targets);
+                   }),
+         matrices, vectors);
+  }
 }
 
 }  // namespace
@@ -68,35 +105,23 @@ Gradients drawn_gradients(const std::string& name, const std::string& title, dou
 }
 
 Gradients gpt_gradients(const GradientOptions& o, const Progress& progress) {
-  constexpr int64_t training_batch = 16;
   const Tokens tokens = read_tokens(o.data);
-  const GptConfig config{
-      .layers = 2, .heads = 4, .width = 64, .context = 64, .vocabulary = tokens.vocabulary()};
+  const Options recipe;  // train_gpt's defaults
+  GptConfig config = recipe.model;
+  config.vocabulary = tokens.vocabulary();
   Gpt model(config);
   initialize(model, {o.device}, o.seed);
-  const Parameters all = parameters(model);
-  const auto loss = [&](const TokenBatch& micro) {
-    return cross_entropy(model(micro.tokens), micro.targets);
-  };
-  const auto loader = [&](int64_t batch) {
-    return TokenLoader(tokens, {config.context, batch, o.seed, o.device});
-  };
-
-  AdamW adam(all, {.lr = 1e-3});
-  Cycle training(all);
-  TokenLoader training_data = loader(training_batch);
-  for (int64_t step = 0; step < o.training_steps; ++step) {
-    adam.step(training.run(training_data.next(), {.samples = training_batch}, loss));
-    progress("training a GPT", step + 1, o.training_steps);
-  }
+  train(model, tokens, recipe, o, progress);
 
   Gradients result{"gpt", "micro-gradients of a GPT's feed-forward matrix", {}};
   const std::string name = "transformer.h.0.mlp.c_fc.weight";
   const auto recorder = std::make_shared<Recorder>(result.micro, o.elements / gradient_columns);
-  Cycle cycle(all, {.accumulate = {{name, recorder}}, .at_edge = [&](MicroStep done) {
-                      progress("recording gradients", done.value, o.count);
-                    }});
-  const ClosedCycle closed = cycle.run(loader(o.count).next(), {.samples = 1}, loss);
+  Cycle cycle(parameters(model), {.accumulate = {{name, recorder}}, .at_edge = [&](MicroStep done) {
+                                    progress("recording gradients", done.value, o.count);
+                                  }});
+  const ClosedCycle closed = cycle.run(
+      TokenLoader(tokens, {config.context, o.count, o.seed, o.device}).next(), {.samples = 1},
+      [&](const TokenBatch& micro) { return cross_entropy(model(micro.tokens), micro.targets); });
   return result;
 }
 

@@ -19,8 +19,8 @@ using Progress = std::function<void(const char* what, int64_t done, int64_t all)
 
 struct GradientOptions {
   int64_t count = 2048, elements = 4096;
-  std::string data;  // text for the GPT; empty: the library's own sources
-  int64_t training_steps = 50;
+  std::string data;  // text for the GPT; empty: a drawn one, always the same
+  int64_t training_steps = 100;
   Seed seed{1};
   Device device = Device::cpu();  // of the GPT
 };
@@ -29,11 +29,11 @@ struct GradientOptions {
 Gradients drawn_gradients(const std::string& name, const std::string& title, double mean,
                           double deviation, const GradientOptions& options);
 
-/// Of the first block's first feed-forward matrix of a small GPT (2 layers, width 64, context 64),
-/// trained for some steps, in one cycle of micro-batches of one sequence; its first rows.
+/// Of the first block's first feed-forward matrix of train_gpt's default model, trained for some
+/// steps by its recipe, in one cycle of micro-batches of one sequence; its first rows.
 Gradients gpt_gradients(const GradientOptions& options, const Progress& progress);
 
-/// Rows of 256 numbers, as in the GPT's matrix.
-constexpr int64_t gradient_columns = 256;
+/// Rows of 512 numbers, as in the GPT's matrix.
+constexpr int64_t gradient_columns = 512;
 
 }  // namespace accrue::examples

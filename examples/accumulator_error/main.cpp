@@ -127,11 +127,12 @@ int main(int argc, char** argv) {
         "accumulator_error");
     take_last(app);
     app.add_option("--k-max", g.count, "The largest K")->capture_default_str();
-    app.add_option("--elements", g.elements, "Of each gradient; a multiple of 256, at most 16384")
+    app.add_option("--elements", g.elements, "Of each gradient; a multiple of 512, at most 65536")
         ->capture_default_str();
-    app.add_option("--data", g.data, "A text file for the GPT (default: accrue's own sources)");
+    app.add_option("--data", g.data,
+                   "A text file for the GPT (default: a drawn one, always the same)");
     app.add_option("--training-steps", g.training_steps,
-                   "Of the GPT, before its gradients are read")
+                   "Of the GPT, by train_gpt's recipe, before its gradients are read")
         ->capture_default_str();
     app.add_option("--seed", g.seed.value)->capture_default_str();
     std::string device;
@@ -141,8 +142,8 @@ int main(int argc, char** argv) {
     app.add_option("--log", o.log, "JSON lines, one per figure");
     if (!parse(app, argc, argv)) return;
     require_usage(g.count >= 1 && g.count <= 65536, "--k-max: expected 1 to 65536, got ", g.count);
-    require_usage(g.elements >= 256 && g.elements <= 16384 && g.elements % 256 == 0,
-                  "--elements: expected a multiple of 256 up to 16384, got ", g.elements);
+    require_usage(g.elements >= 512 && g.elements <= 65536 && g.elements % 512 == 0,
+                  "--elements: expected a multiple of 512 up to 65536, got ", g.elements);
     require_usage(g.training_steps >= 0, "--training-steps: expected 0 or more, got ",
                   g.training_steps);
     require_distinct({{"--data", g.data}, {"--csv", o.csv}, {"--svg", o.svg}, {"--log", o.log}});

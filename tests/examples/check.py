@@ -92,7 +92,7 @@ class Programs(ProgramCase):
         words = "".join(root.itertext())
         for name in one_sign:
             self.assertIn(name, words)
-        again = self.result("accumulator_error", "--k-max", 4, *flags)  # of accrue's own sources
+        again = self.result("accumulator_error", "--k-max", 4, *flags)
         other = self.result("accumulator_error", "--k-max", 4, *flags, "--seed", 2)
         self.assertEqual(set(again["errors"]), {"one_sign", "zero_mean", "gpt"})
         self.assertNotEqual(again["errors"], other["errors"])
@@ -346,7 +346,7 @@ class Programs(ProgramCase):
         self.refused(2, "heads", "one_cycle", "--data", self.text, "--heads", 3)
         self.refused(2, "--data", "one_cycle")
         self.refused(2, "not expected", "by_hand", "1")
-        for flags in (["--k-max", 0], ["--elements", 100], ["--elements", 32768], ["--seed", "x"],
+        for flags in (["--k-max", 0], ["--elements", 100], ["--elements", 131072], ["--seed", "x"],
                       ["--training-steps", -1]):
             self.refused(2, str(flags[0]), "accumulator_error", *flags)
         self.refused(2, "--weights", "adam_moments", "--weights", 3)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Holds the tutorial to its programs: what a chapter quotes is what they print, and their code.
+"""Holds the docs to their programs: what a page quotes is what they print, and their code.
 
     quotes.py BIN        BIN: the folder of the built programs
     quotes.py --self-test  shows that a wrong quotation is found
 
-Above a block of a chapter:
+Above a block of a page:
     <!-- output of NAME -->  the block's lines stand together in what BIN/NAME prints
+    <!-- figures of NAME -->  the same, but numbers may differ by a fourth of their size: for what
+                             depends on how the machine rounds
     <!-- code of NAME -->    the block is what stands between the marks "Tutorial begin" and
                              "Tutorial end" of examples/tutorial/NAME.cpp
 """
@@ -15,13 +17,28 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"<!-- (output|code) of (\w+) -->\n```\w*\n(.*?)^```", re.S | re.M)
+BLOCK = re.compile(r"<!-- (output|figures|code) of (\w+) -->\n```\w*\n(.*?)^```", re.S | re.M)
 MARKED = re.compile(r"^// Tutorial begin\n(.*?)^// Tutorial end", re.S | re.M)
 
 
-def stands_in(block, output):
+def number(word):
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def nearly(line, other):
+    words, others = line.split(), other.split()
+    return len(words) == len(others) and all(
+        a == b or (None not in (number(a), number(b)) and
+                   abs(number(a) - number(b)) <= abs(number(a)) / 4)
+        for a, b in zip(words, others))
+
+
+def stands_in(block, output, same=lambda line, other: line == other):
     lines, all_lines = block.splitlines(), output.splitlines()
-    return any(all_lines[i:i + len(lines)] == lines for i in range(len(all_lines)))
+    return any(all(map(same, lines, all_lines[i:])) for i in range(len(all_lines) - len(lines) + 1))
 
 
 def wrong_quotes(text, output_of, code_of):
@@ -30,6 +47,8 @@ def wrong_quotes(text, output_of, code_of):
             yield f"an empty block quotes {name}"
         elif kind == "output" and not stands_in(block, output_of(name)):
             yield f"{name} does not print:\n{block}"
+        elif kind == "figures" and not stands_in(block, output_of(name), nearly):
+            yield f"{name} does not print nearly:\n{block}"
         elif kind == "code" and block != code_of(name):
             yield f"the code of {name} is another than:\n{block}"
 
@@ -39,10 +58,14 @@ def code_of(name):
 
 
 def self_test():
-    text = "<!-- output of one -->\n```\na\nb\n```\n<!-- code of one -->\n```cpp\nc\n```\n"
-    good = {"output_of": lambda _: "x\na\nb\n", "code_of": lambda _: "c\n"}
+    text = ("<!-- output of one -->\n```\na\nb\n```\n<!-- code of one -->\n```cpp\nc\n```\n"
+            "<!-- figures of one -->\n```\nd 1.0\n```\n")
+    good = {"output_of": lambda _: "x\na\nb\nd 1.2\n", "code_of": lambda _: "c\n"}
     assert not list(wrong_quotes(text, **good))
-    assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nx\nb\n"}))) == 1
+    assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nx\nb\nd 1.2\n"}))) == 1
+    assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\nd 1.3\n"}))) == 1
+    assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\ne 1.2\n"}))) == 1
+    assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "code_of": lambda _: "d\n"}))) == 1
 
 
@@ -59,7 +82,7 @@ def main():
         return outputs[name]
 
     wrong, quotes = [], 0
-    for chapter in sorted((ROOT / "docs/tutorial").glob("*.md")):
+    for chapter in [*sorted((ROOT / "docs/tutorial").glob("*.md")), ROOT / "docs/results.md"]:
         text = chapter.read_text(encoding="utf-8")
         quotes += len(BLOCK.findall(text))
         wrong += [f"{chapter.name}: {one}" for one in wrong_quotes(text, output_of, code_of)]

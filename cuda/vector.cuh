@@ -41,6 +41,17 @@ __device__ inline T narrow(Wide x) {
     return static_cast<T>(x);
 }
 
+/// One access to device memory, said outright: the compiler may split a vector whose parts come
+/// from different branches.
+__device__ inline void store_whole(uint4* to, const uint4& x) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(x.x), "r"(x.y), "r"(x.z),
+               "r"(x.w)
+               : "memory");
+}
+__device__ inline void store_whole(uint2* to, const uint2& x) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(x.x), "r"(x.y) : "memory");
+}
+
 /// V numbers as they lie in memory, moved by the widest accesses their alignment allows.
 template <class T, int V>
 struct Words {
@@ -61,7 +72,12 @@ struct Words {
   __device__ void store(T* to) const {
     Word* words = reinterpret_cast<Word*>(to);
 #pragma unroll
-    for (int i = 0; i < count; ++i) words[i] = word[i];
+    for (int i = 0; i < count; ++i) {
+      if constexpr (bytes % 8 == 0)
+        store_whole(words + i, word[i]);
+      else
+        words[i] = word[i];
+    }
   }
   /// The same number V times.
   __device__ void repeat(T number) {

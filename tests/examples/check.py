@@ -151,13 +151,26 @@ class Programs(ProgramCase):
             self.assertTrue(result["verified"])
             self.assertEqual(result["micro_batches"], 2)
             errors = [one["error"] for one in result["parameters"]]
-            self.assertEqual([line.split()[0] for line in lines[2:-1]],
-                             [one["name"] for one in result["parameters"]])
+            names = [one["name"] for one in result["parameters"]]
+            self.assertEqual([line.split()[0] for line in lines[2:2 + len(names)]], names)
+            self.assertIn(f"all {len(names)} parameters are within", done.stdout)
             self.assertEqual(errors, sorted(errors, reverse=True))
             self.assertEqual(errors[0], result["worst_error"])
             self.assertLess(errors[0], most)
             self.assertGreater(errors[0], most / 1000)
             self.assertAlmostEqual(result["loss"], result["exact_loss"], delta=most)
+
+    def test_verify_says_what_it_could_not_judge_and_fails_where_the_loss_scale_overflows(self):
+        flags = ["--data", self.text, *TINY, "--verify"]
+        done = run("train_gpt", *flags, 2, "--accumulate", "median_of_means:*.ln_1.*")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("declare no bound: transformer.h.0.ln_1", done.stdout)
+        self.assertIn("one micro-batch", done.stdout)
+        failed = run("train_gpt", *flags, 3, "--dtype", "f16", "--loss-scale", 1e30)
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("overflow of the loss scale", failed.stderr)
+        self.assertIn("try --loss-scale", failed.stderr)
+        self.refused(2, "--verify", "train_gpt", *flags, 0)
 
     def test_verify_looks_at_a_checkpoint_from_within_a_cycle_and_makes_none(self):
         folder = self.folder / "checkpoint"

@@ -11,6 +11,9 @@
 // tested one, and whatever `stage.out` handed out is compared, with the rows before and behind it.
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+#include <vector>
+
 #include "kernels/cases.h"
 
 namespace accrue::test {
@@ -67,6 +70,13 @@ std::vector<std::string> missing(const std::vector<Row>& rows, const std::tuple<
   return names;
 }
 
+/// 5: more than some cases have rows, and it divides none of the sizes evenly. A memory checker
+/// (core/allocator.h) sees with one count what it would see with three.
+std::vector<int> thread_counts() {
+  if (std::getenv("ACCRUE_NO_CACHE")) return {2};
+  return {1, 2, 5};
+}
+
 /// The cases of the row that fail on this device.
 int failures(const Row& row, Device device) {
   int count = 0;
@@ -102,10 +112,10 @@ TEST_CASE("a kernel without a row is named") {
 }
 
 TEST_CASE("cpu equals reference in every case of every kernel, with any number of threads") {
-  // 5: more than some cases have rows, and it divides none of the sizes evenly.
+  const std::vector<int> threads = thread_counts();
   for (const Row& row : table())
     for (const Case& test_case : row.cases) {
-      const std::string found = mismatch(row, test_case, Device::cpu(), {1, 2, 5});
+      const std::string found = mismatch(row, test_case, Device::cpu(), threads);
       CHECK_MESSAGE(found.empty(), row.name << ": " << test_case.name << ": " << found);
     }
 }

@@ -47,7 +47,7 @@ run_tests() {  # run_tests PRESET THREADS [CTEST OPTION…]
 [ "${ACCRUE_SKIP_SETUP:-0}" = 1 ] || part "setup" scripts/setup.sh
 part "safetensors for Python" peer
 part "build, release" build release
-part "tests, release" run_tests release "$threads"
+part "tests, release" run_tests release "$threads" -j "$jobs" # those of two threads run alone
 # Tests labelled `once` do not compute, those labelled `threads` try several counts themselves: a
 # second thread count tells nothing new of them.
 [ "${ACCRUE_SKIP_ONE_THREAD:-0}" = 1 ] ||

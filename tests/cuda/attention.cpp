@@ -13,8 +13,7 @@ namespace {
 /// last.
 void check(const Row& row) {
   const Backend backend = attention_backend();
-  // A memory checker (core/allocator.h) makes them fourteen times as slow: then each fifth, which
-  // still takes every dtype and `Write`.
+  // A memory checker (core/allocator.h) makes them fourteen times as slow: then each fifth.
   const size_t step = std::getenv("ACCRUE_NO_CACHE") ? 5 : 1;
   for (size_t i = 0; i < row.cases.size(); i += step) {
     const Case& test_case = row.cases[i];

@@ -1,5 +1,6 @@
 // Loss scaling: powers of two change no bits; a cycle that overflows changes nothing but the scale,
 // once; the scale is constant within a cycle.
+#include <algorithm>
 #include <map>
 
 #include "support.h"
@@ -40,8 +41,8 @@ struct Stage {
 };
 
 std::shared_ptr<LossScale> scale_of(double initial, int64_t interval = 2000) {
-  return std::make_shared<LossScale>(
-      LossScaleConfig{.initial = initial, .growth_interval = interval});
+  return std::make_shared<LossScale>(LossScaleConfig{
+      .initial = initial, .smallest = std::min(initial, 1.0), .growth_interval = interval});
 }
 
 }  // namespace
@@ -66,7 +67,7 @@ TEST_CASE("a loss scale that is a power of two changes no bit where nothing over
         return s.bits() + figures;
       };
       const std::string expected = trained(nullptr);
-      for (double initial : {1.0, 65536.0, 0x1p10}) CHECK(trained(scale_of(initial)) == expected);
+      for (double initial : {1.0, 65536.0, 0x1p-10}) CHECK(trained(scale_of(initial)) == expected);
       // Grows in between: still powers of two. Fixed point has learned its unit from the cycle
       // before, whose scale was another.
       if (!accumulator->may_overflow()) CHECK((trained(scale_of(1024, 1)) == expected));

@@ -247,6 +247,11 @@ size_t norm_backward_workspace(const kernel::NormBackward& args) {
 }
 
 void norm_backward(const kernel::NormBackward& args, void* workspace) {
+  if (args.x.shape.elements() == 0) {  // sums of nothing
+    for (const auto& sum : {args.dgamma, args.dbeta})
+      if (sum && sum->write == Write::set) fill({sum->into, 0}, nullptr);
+    return;
+  }
   with_float(args.x.dtype, [&]<class T>(T) { norm_backward_as<T>(args, workspace); });
 }
 

@@ -129,7 +129,7 @@ template <class Act>
 void for_each_part(const kernel::Matmul& args, const Act& act) {
   constexpr int64_t most_rows = 3072, most_terms = 512;
   const Product p(args);
-  if (!p.a.transposed || args.b.packs || !p.plain(DType::bf16, DType::f32)) return act(args);
+  if (takes_tiles(p) || !p.a.transposed || args.b.packs || !p.plain(DType::bf16, DType::f32)) return act(args);
   const auto even = [](int64_t total, int64_t most) {
     const int64_t parts = (total + most - 1) / most;
     return parts <= 1 ? total : (total / parts + 63) / 64 * 64;

@@ -165,7 +165,8 @@ void Primitive::run(const Product& p, void* workspace) {
   if (key_.source == Source::workspace) {
     a = place + scratch_bytes_;
     transpose_matrix(
-        static_cast<const uint16_t*>(p.args.a.data), p.a.ld, p.K, p.M, static_cast<uint16_t*>(a));
+        static_cast<const uint16_t*>(p.args.a.data), p.a.ld, p.K, p.M, static_cast<uint16_t*>(a),
+        p.K);
   }
   void* b = const_cast<void*>(packed(p, place + scratch_bytes_ + a_bytes_));
   const auto point = [](memory& memory, void* data) {

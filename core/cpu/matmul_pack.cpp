@@ -124,7 +124,8 @@ void pack_all(const T* b, MatrixLayout layout, int64_t K, int64_t N, const Packi
   }
 }
 
-/// to[j][i] = from[i][j] for a square of 32, or what of it lies in the matrix.
+}  // namespace
+
 void transpose_block(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
                      int64_t to_ld) {
   constexpr int64_t block = 2 * tile;
@@ -144,8 +145,6 @@ void transpose_block(const uint16_t* from, int64_t ld, int64_t rows, int64_t col
   }
 }
 
-}  // namespace
-
 void pack_matrix(const void* b, MatrixLayout layout, int64_t K, int64_t N, const Packing& packing,
                  void* to) {
   if (packing.pair == 2)
@@ -154,8 +153,8 @@ void pack_matrix(const void* b, MatrixLayout layout, int64_t K, int64_t N, const
     pack_all(static_cast<const uint32_t*>(b), layout, K, N, packing, static_cast<uint32_t*>(to));
 }
 
-void transpose_matrix(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns,
-                      uint16_t* to) {
+void transpose_matrix(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
+                      int64_t to_ld) {
   constexpr int64_t block = 2 * tile;
   const auto blocks = (columns + block - 1) / block;
   parallel_rows(blocks, block * rows, [=](int64_t first, int64_t last) {
@@ -164,7 +163,7 @@ void transpose_matrix(const uint16_t* from, int64_t ld, int64_t rows, int64_t co
       for (int64_t column = first * block; column < std::min(last * block, columns);
            column += block)
         transpose_block(from + row * ld + column, ld, std::min(block, rows - row),
-                        std::min(block, columns - column), to + column * rows + row, rows);
+                        std::min(block, columns - column), to + column * to_ld + row, to_ld);
   });
 }
 

@@ -43,7 +43,7 @@ Primitive* find_primitive(const Product&);
 size_t primitive_workspace(const Primitive&, const Product&);
 void run_primitive(Primitive&, const Product&, void* workspace);
 
-/// A weight's gradient in bf16, where the CPU has matrix tiles: c [M, N] f32 = or += aᵀ·b.
+/// Products of bf16 numbers where the CPU has matrix tiles; c is bf16 or f32.
 bool takes_tiles(const Product&);
 size_t tiles_workspace(const Product&);
 void multiply_tiles(const Product&, void* workspace);
@@ -60,8 +60,12 @@ struct Packing {
 };
 /// to = b in this layout. The dtype is bf16 (pair 2) or f32 (pair 1).
 void pack_matrix(const void* b, MatrixLayout, int64_t K, int64_t N, const Packing&, void* to);
-/// to [columns, rows] = the transpose of from [rows, columns], bf16; `to` is dense.
+/// to [columns, rows] = the transpose of from [rows, columns], bf16.
 void transpose_matrix(
-    const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to);
+    const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to, int64_t to_ld);
+
+/// The same for a square of 32, or what of it lies in the matrix; by the calling thread.
+void transpose_block(
+    const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to, int64_t to_ld);
 
 }  // namespace accrue::cpu

@@ -96,10 +96,19 @@ Cases matmul_cases() {
           add(cases, {ab, c, M, N, K, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0}, write,
               false);
     }
-  // A weight's gradient on matrix tiles: whole strips of 32, and rows and columns beyond them.
+  // On matrix tiles: whole strips of 32, rows and columns beyond them, several blocks of each.
   for (Write write : both_writes)
-    for (const auto& [M, N, K] : {std::array<int64_t, 3>{64, 96, 32}, {97, 71, 96}, {33, 1025, 64}})
-      add(cases, {bf16, f32, M, N, K, true}, write, false);
+    for (DType c : {bf16, f32})
+      for (const auto& [M, N, K] : {std::array<int64_t, 3>{64, 96, 32},
+                                    {97, 71, 96},
+                                    {33, 1025, 64},
+                                    {600, 200, 64},
+                                    {530, 800, 400}})
+        for (bool transposed : {false, true})
+          add(cases, {bf16, c, M, N, K, transposed}, write, false);
+  // A b that is too large to be kept in another layout.
+  for (bool transposed : {false, true})
+    add(cases, {bf16, bf16, 32, 40004, 420, false, transposed}, Write::set, false);
   for (DType dtype : activation_types) {
     for (bool transposed : {false, true}) add_weight(cases, dtype, transposed);
     for (Write write : both_writes) add_columns(cases, dtype, write);

@@ -24,6 +24,14 @@ size_t log_matmul(const kernel::Matmul& args) {
   return 0;
 }
 
+// Products with an activation are logged as the products that they are.
+size_t log_unary(const kernel::MatmulUnary& args) {
+  return log_matmul({args.a, args.b, args.z, Write::set, args.bias});
+}
+size_t log_unary_backward(const kernel::MatmulUnaryBackward& args) {
+  return log_matmul({args.a, args.b, args.dz, Write::set});
+}
+
 bool same(const Gemm& a, const Gemm& b) {
   return a.m == b.m && a.n == b.n && a.k == b.k && a.a_transposed == b.a_transposed &&
          a.b_transposed == b.b_transposed && a.out == b.out && a.weight == b.weight;
@@ -89,6 +97,8 @@ TokenBatch random_batch(const GptConfig& config, int64_t samples, Device device)
 std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_batch) {
   static Backend spy = *Device::cpu().backend;
   std::get<Kernel<kernel::Matmul>>(spy.kernels).workspace = log_matmul;
+  std::get<Kernel<kernel::MatmulUnary>>(spy.kernels).workspace = log_unary;
+  std::get<Kernel<kernel::MatmulUnaryBackward>>(spy.kernels).workspace = log_unary_backward;
   const Device device{&spy};
   std::vector<Gemm> all;
   const ModeScope dry(Mode::dry);

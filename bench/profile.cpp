@@ -32,9 +32,18 @@ std::string name_of(const Args&) {
 }
 
 // Products are told apart by their sizes and layouts.
+std::string name_of_product(const char* kernel, const In& a, const In& b) {
+  return text(kernel, " ", a.shape[0], " x ", b.shape[1], " x ", a.shape[1], " ",
+              a.strides[1] == 1 ? 'N' : 'T', b.strides[1] == 1 ? 'N' : 'T');
+}
 std::string name_of(const kernel::Matmul& args) {
-  return text("Matmul ", args.a.shape[0], " x ", args.b.shape[1], " x ", args.a.shape[1], " ",
-              args.a.strides[1] == 1 ? 'N' : 'T', args.b.strides[1] == 1 ? 'N' : 'T');
+  return name_of_product("Matmul", args.a, args.b);
+}
+std::string name_of(const kernel::MatmulUnary& args) {
+  return name_of_product("MatmulUnary", args.a, args.b);
+}
+std::string name_of(const kernel::MatmulUnaryBackward& args) {
+  return name_of_product("MatmulUnaryBackward", args.a, args.b);
 }
 
 template <class Args>

@@ -84,6 +84,20 @@ struct UnaryBackward {
   Deposit dx;
 };
 
+/// z = a·b + bias, y = f(z). a [M, K], b [K, N] as in Matmul; z and y [M, N] contiguous, of a's
+/// dtype; bias [N] or absent.
+struct MatmulUnary {
+  UnaryFormula formula;
+  In a, b, bias;
+  Out z, y;
+};
+/// dz = (a·b)·f′(z), y = f(z) once more, with the bits of MatmulUnary. dz, z and y as above.
+struct MatmulUnaryBackward {
+  UnaryFormula formula;
+  In a, b, z;
+  Out dz, y;
+};
+
 /// y = x·factor, or y += x·factor; the factor is a one-element tensor on the device, or a number.
 struct Scale {
   In x;
@@ -276,7 +290,8 @@ struct Kernel {
 using Kernels =
     std::tuple<Kernel<kernel::Matmul>, Kernel<kernel::Copy>, Kernel<kernel::SumTo>,
                Kernel<kernel::Fill>, Kernel<kernel::Binary>, Kernel<kernel::Unary>,
-               Kernel<kernel::UnaryBackward>, Kernel<kernel::Scale>, Kernel<kernel::Norm>,
+               Kernel<kernel::UnaryBackward>, Kernel<kernel::MatmulUnary>,
+               Kernel<kernel::MatmulUnaryBackward>, Kernel<kernel::Scale>, Kernel<kernel::Norm>,
                Kernel<kernel::NormBackward>, Kernel<kernel::Dropout>, Kernel<kernel::Attention>,
                Kernel<kernel::AttentionBackward>, Kernel<kernel::Rope>, Kernel<kernel::Embedding>,
                Kernel<kernel::EmbeddingBackward>, Kernel<kernel::CrossEntropy>,

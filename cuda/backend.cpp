@@ -25,6 +25,8 @@ Device Device::cuda() {
                               with(cuda::binary),
                               with(cuda::unary),
                               with(cuda::unary_backward),
+                              cuda::matmul_unary,
+                              cuda::matmul_unary_backward,
                               with(cuda::scale),
                               with(cuda::norm),
                               with(cuda::norm_backward, cuda::norm_backward_workspace),

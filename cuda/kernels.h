@@ -7,6 +7,8 @@
 namespace accrue::cuda {
 
 extern const Kernel<kernel::Matmul> matmul;
+extern const Kernel<kernel::MatmulUnary> matmul_unary;
+extern const Kernel<kernel::MatmulUnaryBackward> matmul_unary_backward;
 extern const Kernel<kernel::Attention> attention;
 extern const Kernel<kernel::AttentionBackward> attention_backward;
 

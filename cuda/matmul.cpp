@@ -43,8 +43,35 @@ void run_matmul(const kernel::Matmul& args, void* workspace) {
   if (route.finish) copy(*route.finish, nullptr);
 }
 
+/// The product in MatmulUnary or MatmulUnaryBackward.
+kernel::Matmul product_of(const kernel::MatmulUnary& args) {
+  return {args.a, args.b, args.z, Write::set, args.bias};
+}
+kernel::Matmul product_of(const kernel::MatmulUnaryBackward& args) {
+  return {args.a, args.b, args.dz, Write::set};
+}
+
+template <class Args>
+size_t workspace_of_product(const Args& args) {
+  return matmul_workspace(product_of(args));
+}
+
+void run_matmul_unary(const kernel::MatmulUnary& args, void* workspace) {
+  run_matmul(product_of(args), workspace);
+  unary({args.formula, args.z, args.y}, nullptr);
+}
+
+void run_matmul_unary_backward(const kernel::MatmulUnaryBackward& args, void* workspace) {
+  run_matmul(product_of(args), workspace);
+  unary_backward({args.formula, args.z, args.dz, {args.dz, Write::set}}, nullptr);
+  unary({args.formula, args.z, args.y}, nullptr);
+}
+
 }  // namespace
 
 const Kernel<kernel::Matmul> matmul{matmul_workspace, run_matmul};
+const Kernel<kernel::MatmulUnary> matmul_unary{workspace_of_product, run_matmul_unary};
+const Kernel<kernel::MatmulUnaryBackward> matmul_unary_backward{workspace_of_product,
+                                                                run_matmul_unary_backward};
 
 }  // namespace accrue::cuda

@@ -79,7 +79,8 @@ Mlp::Mlp(const GptConfig& c)
 }
 
 Var Mlp::operator()(const Var& x) const {
-  return dropout(c_proj(c_gate ? silu((*c_gate)(x)) * c_fc(x) : gelu(c_fc(x))));
+  if (c_gate) return dropout(c_proj(silu((*c_gate)(x)) * c_fc(x)));
+  return dropout(gelu_mlp(x, c_fc.weight, c_fc.bias, c_proj.weight, c_proj.bias));
 }
 
 void Mlp::visit(Visitor& part) {

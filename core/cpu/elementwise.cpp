@@ -2,6 +2,7 @@
 #include "accrue/core/functors/elementwise.h"
 #include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/kernels.h"
+#include "accrue/core/cpu/matmul_parts.h"
 #include "accrue/core/cpu/strided.h"
 
 namespace accrue::cpu {
@@ -24,9 +25,8 @@ struct Multiply {
 };
 
 template <class Formula, class T, class How>
-void binary_run(
-    const T* a, int64_t step_a, const T* b, int64_t step_b, T* y, int64_t step_y, int64_t n,
-    How how) {
+void binary_run(const T* a, int64_t step_a, const T* b, int64_t step_b, T* y, int64_t step_y,
+                int64_t n, How how) {
   if (step_a == 1 && step_b == 1 && step_y == 1) {
     by_register(0, n, [=](int64_t i, auto mover) {
       put(how, mover, y + i, Formula::value(mover.load(a + i), mover.load(b + i)));
@@ -53,10 +53,9 @@ void binary_of(const kernel::Binary& args) {
       using T = decltype(type);
       with_write(write, [&](auto how) {
         loops.parallel([&](const auto& offsets, int64_t n) {
-          binary_run<Formula>(
-              static_cast<const T*>(a.data) + offsets[0], step_a,
-              static_cast<const T*>(b.data) + offsets[1], step_b,
-              static_cast<T*>(y.data) + offsets[2], step_y, n, how);
+          binary_run<Formula>(static_cast<const T*>(a.data) + offsets[0], step_a,
+                              static_cast<const T*>(b.data) + offsets[1], step_b,
+                              static_cast<T*>(y.data) + offsets[2], step_y, n, how);
         });
       });
     });
@@ -130,6 +129,36 @@ void unary_backward(const kernel::UnaryBackward& args, void*) {
           });
         });
       });
+    });
+  });
+}
+
+void activate(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  const Activation& follows = *p.activation;
+  with_formula(follows.formula, [&](auto f) {
+    with_float(p.args.c.dtype, [&](auto type) {
+      using T = decltype(type);
+      for (int64_t i = row; i < row + rows; ++i) {
+        T* c = static_cast<T*>(p.args.c.data) + i * p.c.ld + column;
+        T* y = static_cast<T*>(follows.y.data) + i * p.N + column;
+        if (!follows.z) {
+          by_register(0, columns, [=](int64_t j, auto mover) {
+            mover.store(y + j, f.value(mover.load(c + j)));
+          });
+          continue;
+        }
+        const T* from = static_cast<const T*>(follows.z.data) + i * p.N + column;
+        for (int64_t j = 0; j < columns; j += 64 / sizeof(T)) {
+          __builtin_prefetch(from + 2 * p.N +
+                             j);  // rows that come next, of which only parts are read
+          __builtin_prefetch(y + 2 * p.N + j, 1);
+        }
+        by_register(0, columns, [=](int64_t j, auto mover) {
+          const Floats z = mover.load(from + j);
+          mover.store(c + j, mover.load(c + j) * f.slope(z));
+          mover.store(y + j, f.value(z));
+        });
+      }
     });
   });
 }

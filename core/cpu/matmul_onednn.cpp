@@ -120,8 +120,8 @@ void Primitive::make() {
     attributes.set_post_ops(sum);
   }
   // An empty primitive (`allow_empty`) where oneDNN has none for this CPU.
-  const dnnl::matmul::primitive_desc made(
-      dnnl::matmul::desc(a, b, bias, c), attributes, engine(), true);
+  const dnnl::matmul::primitive_desc made(dnnl::matmul::desc(a, b, bias, c), attributes, engine(),
+                                          true);
   // Its reference implementation is slower than the routes that remain, its gemm than sgemm.
   const bool blocked = made && std::strncmp(made.impl_info_str(), "brg", 3) == 0;
   const bool gemm = made && std::strncmp(made.impl_info_str(), "gemm", 4) == 0;
@@ -130,9 +130,8 @@ void Primitive::make() {
     packing_ = packing_of(made.weights_desc(), k.in);
     if (packing_.width == 0) return;
     b_bytes_ = aligned(made.weights_desc().get_size());
-    for (int64_t part :
-         {k.K, k.N, packing_.width, packing_.row_step, packing_.column_step,
-          int64_t(k.b_transposed), int64_t(k.in)})
+    for (int64_t part : {k.K, k.N, packing_.width, packing_.row_step, packing_.column_step,
+                         int64_t(k.b_transposed), int64_t(k.in)})
       layout_ = mix(layout_, part);
   }
   if (turned) a_bytes_ = aligned(k.M * k.K * size_of(k.in));
@@ -164,9 +163,8 @@ void Primitive::run(const Product& p, void* workspace) {
   void* a = const_cast<void*>(p.args.a.data);
   if (key_.source == Source::workspace) {
     a = place + scratch_bytes_;
-    transpose_matrix(
-        static_cast<const uint16_t*>(p.args.a.data), p.a.ld, p.K, p.M, static_cast<uint16_t*>(a),
-        p.K);
+    transpose_matrix(static_cast<const uint16_t*>(p.args.a.data), p.a.ld, p.K, p.M,
+                     static_cast<uint16_t*>(a), p.K);
   }
   void* b = const_cast<void*>(packed(p, place + scratch_bytes_ + a_bytes_));
   const auto point = [](memory& memory, void* data) {
@@ -181,9 +179,8 @@ void Primitive::run(const Product& p, void* workspace) {
   };
   if (key_.has_bias)
     arguments[4] = {DNNL_ARG_BIAS, point(bias_, const_cast<void*>(p.args.bias.data))};
-  check_dnnl(
-      dnnl_primitive_execute(matmul_.get(), stream.get(), key_.has_bias ? 5 : 4, arguments),
-      "dnnl_primitive_execute");
+  check_dnnl(dnnl_primitive_execute(matmul_.get(), stream.get(), key_.has_bias ? 5 : 4, arguments),
+             "dnnl_primitive_execute");
 }
 
 namespace {
@@ -193,22 +190,21 @@ Primitive* find(const Product& p, Source source) {
   // One cache per thread: the primitives hold the addresses of the call.
   static thread_local std::unordered_map<Key, Primitive, Hash> cache;
   const bool has_bias(p.args.bias);
-  const Key key{
-      p.M,
-      p.N,
-      p.K,
-      p.a.ld,
-      p.b.ld,
-      p.c.ld,
-      omp_get_max_threads(),
-      p.a.transposed,
-      p.b.transposed,
-      p.add(),
-      p.args.a.dtype,
-      p.args.c.dtype,
-      has_bias ? p.args.bias.dtype : DType::f32,
-      has_bias,
-      source};
+  const Key key{p.M,
+                p.N,
+                p.K,
+                p.a.ld,
+                p.b.ld,
+                p.c.ld,
+                omp_get_max_threads(),
+                p.a.transposed,
+                p.b.transposed,
+                p.add(),
+                p.args.a.dtype,
+                p.args.c.dtype,
+                has_bias ? p.args.bias.dtype : DType::f32,
+                has_bias,
+                source};
   auto found = cache.find(key);
   if (found == cache.end()) {
     constexpr size_t bound = 4096;  // ragged shapes without end must not fill the memory

@@ -16,21 +16,33 @@ struct MatrixLayout {
 
 MatrixLayout layout_of(const Shape& shape, const Shape& strides);
 
+/// What follows a product. z absent: y = f(c). z given: c = c·f′(z), y = f(z).
+struct Activation {
+  kernel::UnaryFormula formula;
+  In z;
+  Out y;
+};
+
 /// c [M, N] = or += a [M, K]·b [K, N] + bias.
 struct Product {
   const kernel::Matmul& args;
+  const Activation* activation;  // or null
   int64_t M, N, K;
   MatrixLayout a, b, c;
 
-  explicit Product(const kernel::Matmul& args);
+  explicit Product(const kernel::Matmul& args, const Activation* activation = nullptr);
   bool add() const { return args.write == Write::add; }
   /// Strides that BLAS and oneDNN can express, in dtypes (of a and b; of c).
   bool plain(DType in, DType out) const;
 };
 
+/// The product's activation for a part of c: by the thread that made the part, which its cache
+/// holds.
+void activate(const Product&, int64_t row, int64_t rows, int64_t column, int64_t columns);
+
 /// Throws Failure naming the call, its code and its place unless `status` is success.
-void check_dnnl(
-    dnnl_status_t status, const char* call, std::source_location = std::source_location::current());
+void check_dnnl(dnnl_status_t status, const char* call,
+                std::source_location = std::source_location::current());
 
 /// f32 with plain strides: dnnl_sgemm, shared out among the threads.
 void sgemm(const Product&);
@@ -61,11 +73,11 @@ struct Packing {
 /// to = b in this layout. The dtype is bf16 (pair 2) or f32 (pair 1).
 void pack_matrix(const void* b, MatrixLayout, int64_t K, int64_t N, const Packing&, void* to);
 /// to [columns, rows] = the transpose of from [rows, columns], bf16.
-void transpose_matrix(
-    const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to, int64_t to_ld);
+void transpose_matrix(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
+                      int64_t to_ld);
 
 /// The same for a square of 32, or what of it lies in the matrix; by the calling thread.
-void transpose_block(
-    const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to, int64_t to_ld);
+void transpose_block(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
+                     int64_t to_ld);
 
 }  // namespace accrue::cpu

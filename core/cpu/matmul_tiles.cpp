@@ -100,12 +100,11 @@ void multiply_strip(const uint16_t*, const uint16_t*, int64_t, float*, int64_t, 
 struct Cut {
   int64_t rows, columns, terms;  // of a block, whole strips
   int64_t row_blocks, column_blocks;
-  int64_t
-      group;  // blocks of rows whose part of a is packed at once; 0: some of the terms at a time
+  int64_t group;  // blocks of rows whose part of a is packed at once; 0: that of some terms only
   enum { kept, shared, own } b;  // where b is packed: with the weight; in the workspace; by block
 
   explicit Cut(const Product& p) {
-    constexpr int64_t most_terms = 384, most_held = 1 << 19;
+    constexpr int64_t most_terms = 384, most_held = 1 << 18;
     constexpr int64_t largest_b = 1 << 24;  // that of a large vocabulary is read from memory anyway
     const int64_t threads = omp_get_max_threads();
     const int64_t parts = (p.K + most_terms - 1) / most_terms;
@@ -163,19 +162,20 @@ const uint16_t* packed_b(const Product& p, const Cut& cut, void* workspace) {
 /// A block of the product on its way from the cache to c = or += product + bias, a piece of a row
 /// at a time.
 struct Delivery {
-  static constexpr int64_t piece = 128;
   using Put = void (*)(const Product&, const float*, int64_t row, int64_t column, int64_t columns);
 
   Put put = nullptr;
   const Product* p = nullptr;
   const float* product = nullptr;
   int64_t ld = 0, row = 0, last_row = 0, column = 0, columns = 0, at = 0;
+  int64_t piece = 128;  // what a core can work through beside a step of the tiles; measured
 
   bool done() const { return row == last_row; }
   int64_t pieces() const { return done() ? 0 : (last_row - row) * ((columns + piece - 1) / piece); }
   void step() {
     const int64_t count = std::min(piece, columns - at);
     put(*p, product + at, row, column + at, count);
+    if (p->activation) activate(*p, row, 1, column + at, count);
     at += count;
     if (at == columns) {
       at = 0;
@@ -190,7 +190,7 @@ void put_piece(const Product& p, const float* product, int64_t row, int64_t colu
                int64_t columns) {
   Out* c = static_cast<Out*>(p.args.c.data) + row * p.c.ld + column;
   // The lines of c that come next: two rows on where rows are short, a little on where one is long.
-  const int64_t ahead = write == Write::set ? 2 * p.c.ld : Delivery::piece;
+  const int64_t ahead = write == Write::set ? 2 * p.c.ld : 128;
   for (int64_t j = 0; j < columns; j += 64 / sizeof(Out)) __builtin_prefetch(c + ahead + j, 1);
   const Bias* bias = static_cast<const Bias*>(p.args.bias.data);
   if (bias) {
@@ -281,7 +281,11 @@ class Worker {
       multiply(part_of_b(term, terms), term, terms);
     }
     while (!delivery_.done()) delivery_.step();
-    delivery_ = {put_, &p_, product_, cut_.columns, row_, row_ + rows_, column_, columns_, 0};
+    delivery_ = {put_,     &p_,
+                 product_, cut_.columns,
+                 row_,     row_ + rows_,
+                 column_,  columns_,
+                 0,        p_.activation ? 64 : 128};
     std::swap(product_, other_);
   }
 
@@ -323,7 +327,8 @@ class Worker {
     const int64_t width = cut_.group ? whole_strips(p_.K) : depth;  // of a's strips
     const uint16_t* a = a_ + (cut_.group ? (row_ - held_) * width + term * strip : 0);
     const int64_t calls = whole_strips(columns_) / strip * strips * depth / strip;
-    const int64_t pieces = (delivery_.pieces() + calls - 1) / calls;
+    const int64_t all_calls = calls * ((p_.K - term + cut_.terms - 1) / cut_.terms);
+    const int64_t pieces = (delivery_.pieces() + all_calls - 1) / all_calls;
     Ahead next_a = cut_.group ? Ahead() : next_of_a(term + terms, calls);
     Ahead next_b = packed_b_ ? Ahead() : next_of_b(term + terms, calls);
     const auto meanwhile = [&] {

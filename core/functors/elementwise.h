@@ -34,11 +34,6 @@ struct Sigmoid {
     rest = e * value;
   }
 };
-template <class Math, class V>
-[[gnu::always_inline]] ACCRUE_HD inline V sigmoid(V x) {
-  return 1.0f / (1.0f + Math::exp(-x));
-}
-
 /// GPT-2's x/2·(1 + tanh u), u = √(2/π)·(x + 0.044715·x³), is x·sigmoid(2u): the same number,
 /// without the cancellation where x is negative.
 template <class Math>
@@ -50,7 +45,7 @@ struct Gelu {
 
   template <class V>
   [[gnu::always_inline]] ACCRUE_HD static V value(V x) {
-    return x * sigmoid<Math>(x * (linear<V> + cubic<V> * x * x));
+    return x * Sigmoid<Math, V>(x * (linear<V> + cubic<V> * (x * x))).value;
   }
   template <class V>
   [[gnu::always_inline]] ACCRUE_HD static V slope(V x) {
@@ -65,7 +60,7 @@ template <class Math>
 struct Silu {
   template <class V>
   [[gnu::always_inline]] ACCRUE_HD static V value(V x) {
-    return x * sigmoid<Math>(x);
+    return x * Sigmoid<Math, V>(x).value;
   }
   template <class V>
   [[gnu::always_inline]] ACCRUE_HD static V slope(V x) {

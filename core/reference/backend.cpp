@@ -13,6 +13,8 @@ Device Device::reference() {
                                    {nullptr, accrue::reference::binary},
                                    {nullptr, accrue::reference::unary},
                                    {nullptr, accrue::reference::unary_backward},
+                                   {nullptr, accrue::reference::matmul_unary},
+                                   {nullptr, accrue::reference::matmul_unary_backward},
                                    {nullptr, accrue::reference::scale},
                                    {nullptr, accrue::reference::norm},
                                    {nullptr, accrue::reference::norm_backward},

@@ -79,6 +79,17 @@ void unary_backward(const kernel::UnaryBackward& args, void*) {
     dx.write(e, derivative_of(args.formula, x[e]) * dy[e]);
 }
 
+void matmul_unary(const kernel::MatmulUnary& args, void*) {
+  matmul({args.a, args.b, args.z, Write::set, args.bias}, nullptr);
+  unary({args.formula, args.z, args.y}, nullptr);
+}
+
+void matmul_unary_backward(const kernel::MatmulUnaryBackward& args, void*) {
+  matmul({args.a, args.b, args.dz, Write::set}, nullptr);
+  unary_backward({args.formula, args.z, args.dz, {args.dz, Write::set}}, nullptr);
+  unary({args.formula, args.z, args.y}, nullptr);
+}
+
 void scale(const kernel::Scale& args, void*) {
   const Reader x(args.x), factor(args.factor);
   const Writer y(args.y, args.write);

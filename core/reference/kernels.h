@@ -12,6 +12,8 @@ void fill(const kernel::Fill&, void*);
 void binary(const kernel::Binary&, void*);
 void unary(const kernel::Unary&, void*);
 void unary_backward(const kernel::UnaryBackward&, void*);
+void matmul_unary(const kernel::MatmulUnary&, void*);
+void matmul_unary_backward(const kernel::MatmulUnaryBackward&, void*);
 void scale(const kernel::Scale&, void*);
 void dropout(const kernel::Dropout&, void*);
 

@@ -32,6 +32,8 @@ const auto without_device = doctest::skip(!Device::has_cuda());
 
 TEST_CASE("cuda's matrix products equal the reference, twice to the same bits" * without_device) {
   check<kernel::Matmul>(matmul_cases());
+  check<kernel::MatmulUnary>(matmul_unary_cases());
+  check<kernel::MatmulUnaryBackward>(matmul_unary_backward_cases());
 }
 
 TEST_CASE("cuda's attention equals the reference, twice to the same bits" * without_device) {

@@ -70,6 +70,14 @@ void for_tensors(kernel::Matmul& args, const Act& act) {
   act(args.a), act(args.b), act(args.c), act(args.bias);
 }
 template <class Act>
+void for_tensors(kernel::MatmulUnary& args, const Act& act) {
+  act(args.a), act(args.b), act(args.bias), act(args.z), act(args.y);
+}
+template <class Act>
+void for_tensors(kernel::MatmulUnaryBackward& args, const Act& act) {
+  act(args.a), act(args.b), act(args.z), act(args.dz), act(args.y);
+}
+template <class Act>
 void for_tensors(kernel::Attention& args, const Act& act) {
   act(args.q), act(args.k), act(args.v), act(args.y), act(args.logsum), act(args.samples);
 }

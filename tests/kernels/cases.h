@@ -5,6 +5,8 @@
 namespace accrue::test {
 
 Cases matmul_cases();
+Cases matmul_unary_cases();
+Cases matmul_unary_backward_cases();
 
 Cases copy_cases();
 Cases fill_cases();

@@ -116,4 +116,66 @@ Cases matmul_cases() {
   return cases;
 }
 
+namespace {
+
+constexpr kernel::UnaryFormula formulas[] = {kernel::UnaryFormula::gelu, kernel::UnaryFormula::silu,
+                                             kernel::UnaryFormula::relu,
+                                             kernel::UnaryFormula::tanh};
+// Along a product's chain of roundings, then f's few; z may be rounded to its dtype before f.
+Bound after_product(int64_t K) { return {K + 18.0, K + 2.0, 2}; }
+
+/// add(dtype, formula, M, N, K, whether b is transposed).
+template <class Add>
+void for_each_product(const Add& add) {
+  constexpr std::array<int64_t, 3> sizes[] = {
+      {3, 7, 17}, {65, 127, 1}, {127, 33, 515}, {64, 96, 128}, {300, 257, 131}};
+  for (DType dtype : activation_types)
+    for (const auto& [M, N, K] : sizes) {
+      for (kernel::UnaryFormula formula : formulas) add(dtype, formula, M, N, K, false);
+      add(dtype, formulas[0], M, N, K, true);
+    }
+}
+
+std::string name_of_product(DType dtype, kernel::UnaryFormula f, int64_t M, int64_t N, int64_t K,
+                            bool transposed) {
+  return text(dtype, " formula ", static_cast<int>(f), " ", M, "×", N, "×", K,
+              transposed ? " bᵀ" : "");
+}
+
+}  // namespace
+
+Cases matmul_unary_cases() {
+  Cases cases;
+  for_each_product([&](DType dtype, kernel::UnaryFormula formula, int64_t M, int64_t N, int64_t K,
+                       bool transposed) {
+    cases.push_back(
+        {name_of_product(dtype, formula, M, N, K, transposed), [=](Stage& stage) {
+           const Tensor a = stage.random({M, K}, dtype);
+           const Tensor b = matrix(stage, K, N, dtype, transposed);
+           const Tensor bias = stage.random({N}, dtype);
+           Tensor z = stage.out({M, N}, dtype, Write::set, bound_of(K));
+           Tensor y = stage.out({M, N}, dtype, Write::set, after_product(K));
+           stage.launch(kernel::MatmulUnary{formula, a.in(), b.in(), bias.in(), z.out(), y.out()});
+         }});
+  });
+  return cases;
+}
+
+Cases matmul_unary_backward_cases() {
+  Cases cases;
+  for_each_product([&](DType dtype, kernel::UnaryFormula formula, int64_t M, int64_t N, int64_t K,
+                       bool transposed) {
+    cases.push_back({name_of_product(dtype, formula, M, N, K, transposed), [=](Stage& stage) {
+                       const Tensor a = stage.random({M, K}, dtype);
+                       const Tensor b = matrix(stage, K, N, dtype, transposed);
+                       const Tensor z = stage.random({M, N}, dtype, 6);
+                       Tensor dz = stage.out({M, N}, dtype, Write::set, after_product(K));
+                       Tensor y = stage.out({M, N}, dtype, Write::set, {16, 6});
+                       stage.launch(kernel::MatmulUnaryBackward{formula, a.in(), b.in(), z.in(),
+                                                                dz.out(), y.out()});
+                     }});
+  });
+  return cases;
+}
+
 }  // namespace accrue::test

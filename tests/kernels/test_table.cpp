@@ -29,6 +29,8 @@ std::vector<Row> table() {
       row<Binary>(binary_cases()),
       row<Unary>(unary_cases()),
       row<UnaryBackward>(unary_backward_cases()),
+      row<MatmulUnary>(matmul_unary_cases()),
+      row<MatmulUnaryBackward>(matmul_unary_backward_cases()),
       row<Scale>(scale_cases()),
       row<Norm>(norm_cases()),
       row<NormBackward>(norm_backward_cases()),

@@ -103,6 +103,8 @@ void check(const Check& c, const Fill& k) { c.all(k.to); }
 void check(const Check& c, const Binary& k) { c.all(k.a, k.b, k.y); }
 void check(const Check& c, const Unary& k) { c.all(k.x, k.y); }
 void check(const Check& c, const UnaryBackward& k) { c.all(k.x, k.dy, k.dx); }
+void check(const Check& c, const MatmulUnary& k) { c.all(k.a, k.b, k.bias, k.z, k.y); }
+void check(const Check& c, const MatmulUnaryBackward& k) { c.all(k.a, k.b, k.z, k.dz, k.y); }
 void check(const Check& c, const Scale& k) { c.all(k.x, k.factor, k.y); }
 void check(const Check& c, const Norm& k) { c.all(k.x, k.gamma, k.beta, k.y, k.statistics); }
 void check(const Check& c, const NormBackward& k) {

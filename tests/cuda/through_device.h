@@ -1,17 +1,18 @@
-// A kernel of the CUDA backend for tensors in the host's memory: they travel there and back, so
-// that the table of kernel cases runs on a device as it is.
+// A device's kernels for tensors in the host's memory: they travel there and back, so that the
+// table of kernel cases runs on a device as it is.
 #pragma once
 #include <algorithm>
 #include <vector>
 
-#include "accrue/core/kernels.h"
+#include "cuda/tensors_of.h"
 
 namespace accrue::test {
 
-/// The host's bytes that some tensors lie in, copied to the device. Tensors of one block share one.
+/// The host's bytes that some tensors lie in, copied to the device between two guards. Tensors of
+/// one block share one.
 class DeviceCopies {
  public:
-  DeviceCopies() : backend_(*Device::cuda().backend) {}
+  explicit DeviceCopies(Device device) : device_(device) {}
 
   template <class InOrOut>
   void add(const InOrOut& x) {
@@ -23,6 +24,51 @@ class DeviceCopies {
   }
   /// After the last add(): copies there. Places keep their alignment to 256 bytes.
   void upload() {
+    merge();
+    for (Range& range : ranges_) {
+      const size_t bytes = range.end - range.begin;
+      range.before = guard + range.begin % guard;
+      std::vector<uint8_t> all(range.before + bytes + guard, pattern);
+      std::copy_n(reinterpret_cast<const uint8_t*>(range.begin), bytes, &all[range.before]);
+      range.memory = Tensor::of<uint8_t>({static_cast<int64_t>(all.size())}, all, device_);
+    }
+  }
+  template <class InOrOut>
+  void move(InOrOut& x) const {
+    const auto begin = reinterpret_cast<uintptr_t>(x.data);
+    for (const Range& range : ranges_)
+      if (x.data && begin >= range.begin && begin < range.end)
+        x.data =
+            reinterpret_cast<decltype(x.data)>(reinterpret_cast<uintptr_t>(range.memory.in().data) +
+                                               range.before + (begin - range.begin));
+  }
+  /// Throws Failure where a kernel has written beside its places.
+  void download() const {
+    for (const Range& range : ranges_) {
+      const size_t bytes = range.end - range.begin;
+      std::vector<uint8_t> all(range.before + bytes + guard);
+      range.memory.copy_to_host(all.data());
+      const auto data = all.begin() + static_cast<int64_t>(range.before);
+      const auto end = data + static_cast<int64_t>(bytes);
+      const auto is_intact = [](uint8_t byte) { return byte == pattern; };
+      if (!std::all_of(all.begin(), data, is_intact) || !std::all_of(end, all.end(), is_intact))
+        throw Failure(
+            "[through_device] expected a kernel to write in its places, got one that "
+            "writes beside them");
+      std::copy(data, end, reinterpret_cast<uint8_t*>(range.begin));
+    }
+  }
+
+ private:
+  static constexpr size_t guard = 256;
+  static constexpr uint8_t pattern = 0xa5;
+  struct Range {
+    uintptr_t begin, end;
+    Tensor memory;
+    size_t before;  // bytes of memory in front of the data
+  };
+
+  void merge() {
     std::sort(ranges_.begin(), ranges_.end(),
               [](const Range& a, const Range& b) { return a.begin < b.begin; });
     std::vector<Range> merged;
@@ -32,71 +78,39 @@ class DeviceCopies {
       else
         merged.push_back(std::move(range));
     ranges_ = std::move(merged);
-    for (Range& range : ranges_) {
-      const auto shift = static_cast<int64_t>(range.begin % 256);
-      const auto bytes = static_cast<int64_t>(range.end - range.begin);
-      range.memory = Tensor({shift + bytes}, DType::u8, Device::cuda());
-      range.place = reinterpret_cast<uintptr_t>(range.memory.in().data) + shift;
-      backend_.from_host(reinterpret_cast<void*>(range.place),
-                         reinterpret_cast<const void*>(range.begin), bytes);
-    }
-  }
-  template <class InOrOut>
-  void move(InOrOut& x) const {
-    const auto begin = reinterpret_cast<uintptr_t>(x.data);
-    for (const Range& range : ranges_)
-      if (x.data && begin >= range.begin && begin < range.end)
-        x.data = reinterpret_cast<decltype(x.data)>(range.place + (begin - range.begin));
-  }
-  void download() const {
-    for (const Range& range : ranges_)
-      backend_.to_host(reinterpret_cast<void*>(range.begin),
-                       reinterpret_cast<const void*>(range.place), range.end - range.begin);
   }
 
- private:
-  struct Range {
-    uintptr_t begin, end;
-    Tensor memory;
-    uintptr_t place;
-  };
-  const Backend& backend_;
+  Device device_;
   std::vector<Range> ranges_;
 };
 
-/// Calls act(tensor) for each tensor of the arguments.
-template <class Act>
-void for_tensors(kernel::Matmul& args, const Act& act) {
-  act(args.a), act(args.b), act(args.c), act(args.bias);
-}
-template <class Act>
-void for_tensors(kernel::MatmulUnary& args, const Act& act) {
-  act(args.a), act(args.b), act(args.bias), act(args.z), act(args.y);
-}
-template <class Act>
-void for_tensors(kernel::MatmulUnaryBackward& args, const Act& act) {
-  act(args.a), act(args.b), act(args.z), act(args.dz), act(args.y);
-}
-template <class Act>
-void for_tensors(kernel::Attention& args, const Act& act) {
-  act(args.q), act(args.k), act(args.v), act(args.y), act(args.logsum), act(args.samples);
-}
-template <class Act>
-void for_tensors(kernel::AttentionBackward& args, const Act& act) {
-  act(args.q), act(args.k), act(args.v), act(args.y), act(args.logsum), act(args.dy);
-  act(args.dq), act(args.dk), act(args.dv), act(args.samples);
+/// Kernel::run of a backend of the host.
+template <Device (*device)(), class Args>
+void through_device(const Args& args, void*) {
+  Own<Args> there(args);
+  DeviceCopies copies(device());
+  there.for_each([&](auto& x) { copies.add(x); });
+  copies.upload();
+  there.for_each([&](auto& x) { copies.move(x); });
+  launch(device(), there.args);
+  copies.download();
 }
 
-/// Kernel::run of a backend of the host.
-template <class Args>
-void through_device(const Args& args, void*) {
-  Args there = args;
-  DeviceCopies copies;
-  for_tensors(there, [&](auto& x) { copies.add(x); });
-  copies.upload();
-  for_tensors(there, [&](auto& x) { copies.move(x); });
-  launch(Device::cuda(), there);
-  copies.download();
+template <Device (*device)(), class... Args>
+std::tuple<Kernel<Args>...> kernels_through(const std::tuple<Kernel<Args>...>&) {
+  return {Kernel<Args>{nullptr, through_device<device, Args>}...};
+}
+
+/// The host's memory with all kernels of the device.
+template <Device (*device)()>
+Device through() {
+  static const Backend backend = [] {
+    Backend result = *Device::reference().backend;
+    result.name = device().backend->name;
+    result.kernels = kernels_through<device>(result.kernels);
+    return result;
+  }();
+  return {&backend};
 }
 
 }  // namespace accrue::test

@@ -45,4 +45,7 @@ Cases swap_cases();
 Cases stochastic_add_cases();
 Cases fixed_point_add_cases();
 
+/// All of these, one row for each kernel.
+std::vector<Row> table();
+
 }  // namespace accrue::test

@@ -30,12 +30,10 @@ double unit_roundoff(DType dtype) {
 
 bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
-bool same_bits(const Stage& once, const Stage& twice) {
-  for (size_t i = 0; i < once.outputs().size(); ++i) {
-    const auto a = numbers_of(once.outputs()[i].base), b = numbers_of(twice.outputs()[i].base);
-    if (!std::equal(a.begin(), a.end(), b.begin(), same)) return false;
-  }
-  return true;
+/// Whether the element lies in a row that a kernel must leave alone.
+bool is_spare(int64_t element, const Shape& shape) {
+  const int64_t row = shape.elements() / shape[0];
+  return element < row || element >= (shape[0] - 1) * row;
 }
 
 }  // namespace
@@ -83,7 +81,8 @@ Tensor Stage::out(const Shape& shape, DType dtype, Write write, Bound bound, dou
       {is_floating(dtype) ? random(padded, dtype, scale) : make(padded, dtype, number), bound});
   Tensor view = outputs_.back().base.slice(1, shape[0]);
   const double poison = is_floating(dtype) ? std::numeric_limits<double>::quiet_NaN() : 99;
-  if (write == Write::set) accrue::launch(device_, kernel::Fill{view.out(), poison});
+  if (write == Write::set)  // never by a kernel that is tested
+    accrue::launch(Device::reference(), kernel::Fill{view.out(), poison});
   return view;
 }
 
@@ -127,12 +126,10 @@ std::string difference(const Stage& expected, const Stage& actual) {
     const Shape& shape = output.base.shape();
     const auto right = numbers_of(output.base), found = numbers_of(actual.outputs()[i].base);
     const auto allowed = tolerances(output, right);
-    const auto row = static_cast<int64_t>(right.size()) / shape[0];
     int64_t wrong = 0, first = -1, worst = -1;
     for (int64_t e = 0; e < static_cast<int64_t>(right.size()); ++e) {
-      const bool spare = e < row || e >= (shape[0] - 1) * row;
       const double distance = std::abs(right[e] - found[e]);
-      if (same(right[e], found[e]) || (!spare && distance <= allowed[e])) continue;
+      if (same(right[e], found[e]) || (!is_spare(e, shape) && distance <= allowed[e])) continue;
       if (wrong++ == 0) first = worst = e;
       if (distance > std::abs(right[worst] - found[worst])) worst = e;
     }
@@ -144,24 +141,48 @@ std::string difference(const Stage& expected, const Stage& actual) {
   return {};
 }
 
+double error_in_bounds(const Stage& expected, const Stage& actual) {
+  double worst = 0;
+  for (size_t i = 0; i < expected.outputs().size(); ++i) {
+    const Stage::Output& output = expected.outputs()[i];
+    const auto right = numbers_of(output.base), found = numbers_of(actual.outputs()[i].base);
+    const auto allowed = tolerances(output, right);
+    for (size_t e = 0; e < right.size(); ++e) {
+      if (same(right[e], found[e])) continue;
+      const double error = std::abs(right[e] - found[e]) / allowed[e];
+      const bool judged = std::isfinite(error) && !is_spare(e, output.base.shape());
+      worst = std::max(worst, judged ? error : std::numeric_limits<double>::infinity());
+    }
+  }
+  return worst;
+}
+
+bool same_bits(const Stage& once, const Stage& twice) {
+  for (size_t i = 0; i < once.outputs().size(); ++i) {
+    const auto a = numbers_of(once.outputs()[i].base), b = numbers_of(twice.outputs()[i].base);
+    if (!std::equal(a.begin(), a.end(), b.begin(), same)) return false;
+  }
+  return true;
+}
+
+Stage run_case(const Case& test_case, Device device) {
+  Stage stage(device, hash_of(0, test_case.name));
+  test_case.run(stage);
+  return stage;
+}
+
 std::string mismatch(const Row& row, const Case& test_case, Device tested,
                      const std::vector<int>& threads) {
-  const uint64_t seed = hash_of(0, test_case.name);
-  const auto run = [&](Device device) {
-    Stage stage(device, seed);
-    test_case.run(stage);
-    return stage;
-  };
-  const Stage expected = run(Device::reference());
+  const Stage expected = run_case(test_case, Device::reference());
   if (!expected.launched(row.kernel)) return "the case never launches " + row.name;
 
   const int before = omp_get_max_threads();
   std::string found;
   for (int count : threads) {
     omp_set_num_threads(count);
-    const Stage actual = run(tested);
+    const Stage actual = run_case(test_case, tested);
     found = difference(expected, actual);
-    if (found.empty() && count == threads.back() && !same_bits(actual, run(tested)))
+    if (found.empty() && count == threads.back() && !same_bits(actual, run_case(test_case, tested)))
       found = "other bits when it is run again";
     if (!found.empty()) found = text("with ", count, " threads, ", found);
     if (!found.empty()) break;

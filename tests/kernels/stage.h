@@ -96,6 +96,16 @@ std::vector<double> tolerances(const Stage::Output& output, const std::vector<do
 /// What is wrong with `actual`, in words; empty if nothing is.
 std::string difference(const Stage& expected, const Stage& actual);
 
+/// The largest error in units of what is allowed there: above 1 it is a difference. Infinite where
+/// nothing may differ, and does.
+double error_in_bounds(const Stage& expected, const Stage& actual);
+
+/// Whether both wrote the same numbers; NaN equals NaN.
+bool same_bits(const Stage& once, const Stage& twice);
+
+/// One run of the case, with the same numbers on each device.
+Stage run_case(const Case& test_case, Device device);
+
 /// Runs the case on `reference`, and on the tested device with each number of threads: what is
 /// wrong there, in words; empty if nothing is. With the last number it runs twice, to the same
 /// bits.

@@ -1,8 +1,9 @@
-// through_device() for kernels that take lists of tensors, and the tensors of all other kernels.
+// The tensors in each kernel's arguments.
 #pragma once
 #include <optional>
+#include <vector>
 
-#include "cuda/through_device.h"
+#include "accrue/core/kernels.h"
 
 namespace accrue::test {
 
@@ -15,6 +16,20 @@ void each_place(const Act& act, std::optional<Deposit>& deposit) {
   if (deposit) act(deposit->into);
 }
 
+/// for_tensors(args, act) calls act(tensor) for each tensor of the arguments.
+template <class Act>
+void for_tensors(kernel::Matmul& args, const Act& act) {
+  act(args.a), act(args.b), act(args.c), act(args.bias);
+}
+template <class Act>
+void for_tensors(kernel::Attention& args, const Act& act) {
+  act(args.q), act(args.k), act(args.v), act(args.y), act(args.logsum), act(args.samples);
+}
+template <class Act>
+void for_tensors(kernel::AttentionBackward& args, const Act& act) {
+  act(args.q), act(args.k), act(args.v), act(args.y), act(args.logsum), act(args.dy);
+  act(args.dq), act(args.dk), act(args.dv), act(args.samples);
+}
 template <class Act>
 void for_tensors(kernel::Copy& args, const Act& act) {
   each_of(act, args.from, args.to);
@@ -38,6 +53,14 @@ void for_tensors(kernel::Unary& args, const Act& act) {
 template <class Act>
 void for_tensors(kernel::UnaryBackward& args, const Act& act) {
   each_of(act, args.x, args.dy, args.dx.into);
+}
+template <class Act>
+void for_tensors(kernel::MatmulUnary& args, const Act& act) {
+  each_of(act, args.a, args.b, args.bias, args.z, args.y);
+}
+template <class Act>
+void for_tensors(kernel::MatmulUnaryBackward& args, const Act& act) {
+  each_of(act, args.a, args.b, args.z, args.dz, args.y);
 }
 template <class Act>
 void for_tensors(kernel::Scale& args, const Act& act) {
@@ -102,14 +125,25 @@ void for_tensors(kernel::FixedPointAdd& args, const Act& act) {
   each_of(act, args.x, args.total, args.largest);
 }
 
-/// Arguments whose lists belong to somebody else: a copy of them, with its own lists.
-struct OwnDot {
+/// Arguments that may be changed: a copy, with its own lists where there are any.
+template <class Args>
+struct Own {
+  Args args;
+  explicit Own(const Args& from) : args(from) {}
+  template <class Act>
+  void for_each(const Act& act) {
+    for_tensors(args, act);
+  }
+};
+template <>
+struct Own<kernel::Dot> {
   kernel::Dot args;
   std::vector<In> a, b;
-  explicit OwnDot(const kernel::Dot& from)
+  explicit Own(const kernel::Dot& from)
       : args(from), a(from.a.begin(), from.a.end()), b(from.b.begin(), from.b.end()) {
     args.a = a, args.b = b;
   }
+  Own(const Own&) = delete;
   template <class Act>
   void for_each(const Act& act) {
     for (In& in : a) act(in);
@@ -124,6 +158,7 @@ struct OwnItems {
   explicit OwnItems(const Args& from) : args(from), items(from.items.begin(), from.items.end()) {
     args.items = items;
   }
+  OwnItems(const OwnItems&) = delete;
   template <class Act>
   void for_each(const Act& act) {
     for (Item& item : items) {
@@ -135,27 +170,13 @@ struct OwnItems {
     }
   }
 };
-
-template <class Own>
-void through_device_as(Own own) {
-  DeviceCopies copies;
-  own.for_each([&](auto& x) { copies.add(x); });
-  copies.upload();
-  own.for_each([&](auto& x) { copies.move(x); });
-  launch(Device::cuda(), own.args);
-  copies.download();
-}
 template <>
-inline void through_device(const kernel::Dot& args, void*) {
-  through_device_as(OwnDot(args));
-}
+struct Own<kernel::Sgd> : OwnItems<kernel::Sgd, kernel::SgdItem> {
+  using OwnItems::OwnItems;
+};
 template <>
-inline void through_device(const kernel::Sgd& args, void*) {
-  through_device_as(OwnItems<kernel::Sgd, kernel::SgdItem>(args));
-}
-template <>
-inline void through_device(const kernel::Adam& args, void*) {
-  through_device_as(OwnItems<kernel::Adam, kernel::AdamItem>(args));
-}
+struct Own<kernel::Adam> : OwnItems<kernel::Adam, kernel::AdamItem> {
+  using OwnItems::OwnItems;
+};
 
 }  // namespace accrue::test

@@ -1,4 +1,4 @@
-// Matrix products and attention on a device equal the reference. Skipped where there is no device.
+// Dropout of attention on a device. Skipped where there is no device.
 #include <doctest/doctest.h>
 
 #include "cuda/through_device.h"
@@ -7,43 +7,9 @@
 namespace accrue::test {
 namespace {
 
-/// The reference with one kernel of the device's.
-template <class Args>
-Backend device_backend() {
-  Backend backend = *Device::reference().backend;
-  std::get<Kernel<Args>>(backend.kernels) = {nullptr, through_device<Args>};
-  return backend;
-}
-
-/// Every case, twice to the same bits.
-template <class Args>
-void check(const Cases& cases) {
-  const Backend backend = device_backend<Args>();
-  const Row row = test::row<Args>(cases);
-  for (const Case& test_case : row.cases) {
-    const std::string found = mismatch(row, test_case, {&backend}, {1});
-    CHECK_MESSAGE(found.empty(), test_case.name << ": " << found);
-  }
-}
-
 const auto without_device = doctest::skip(!Device::has_cuda());
 
 }  // namespace
-
-TEST_CASE("cuda's matrix products equal the reference, twice to the same bits" * without_device) {
-  check<kernel::Matmul>(matmul_cases());
-  check<kernel::MatmulUnary>(matmul_unary_cases());
-  check<kernel::MatmulUnaryBackward>(matmul_unary_backward_cases());
-}
-
-TEST_CASE("cuda's attention equals the reference, twice to the same bits" * without_device) {
-  check<kernel::Attention>(attention_cases());
-}
-
-TEST_CASE("cuda's backward attention equals the reference, twice to the same bits" *
-          without_device) {
-  check<kernel::AttentionBackward>(attention_backward_cases());
-}
 
 TEST_CASE("attention on the device drops exactly what the host drops" * without_device) {
   // Equal scores and v one-hot: y[t, s] is 1/(t + 1)/(1 − p) where s is kept, else exactly 0.
@@ -74,8 +40,7 @@ TEST_CASE("attention on the device drops exactly what the host drops" * without_
       for (const double number : numbers_of(y)) result.push_back(number != 0);
       return result;
     };
-    const Backend backend = device_backend<kernel::Attention>();
-    CHECK(kept({&backend}) == kept(Device::reference()));
+    CHECK(kept(through<Device::cuda>()) == kept(Device::reference()));
   }
 }
 

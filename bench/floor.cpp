@@ -1,8 +1,6 @@
 #include "floor.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstring>
 #include <random>
 
 namespace accrue::bench {
@@ -37,50 +35,32 @@ bool same(const Gemm& a, const Gemm& b) {
          a.b_transposed == b.b_transposed && a.out == b.out && a.weight == b.weight;
 }
 
-Tensor random_tensor(const Shape& shape, DType dtype, bool transposed) {
-  static std::mt19937 generator(7);
-  Shape stored = shape;
-  if (transposed) std::swap(stored[0], stored[1]);
-  std::vector<float> numbers(shape.elements());
-  for (float& x : numbers) x = static_cast<float>(static_cast<int32_t>(generator())) * 0x1p-32f;
-  const Tensor f32 = Tensor::of<float>(stored, numbers, Device::cpu());
-  Tensor result(stored, dtype, Device::cpu());
-  launch(Device::cpu(), kernel::Copy{f32.in(), result.out(), Write::set});
-  return transposed ? result.transpose(0, 1) : result;
+Tensor random_matrix(int64_t rows, int64_t columns, DType dtype, bool transposed, Device device) {
+  if (transposed) return random_tensor({columns, rows}, dtype, device).transpose(0, 1);
+  return random_tensor({rows, columns}, dtype, device);
 }
 
 // Seconds for one product, the median over sweeps through operands of `layers` distinct layers.
-double time_gemm(const Gemm& g, bool a_transposed, bool b_transposed, int64_t layers, int repeats) {
+double time_gemm(const Gemm& g, bool a_transposed, bool b_transposed, int64_t layers, int repeats,
+                 Device device) {
   struct Operands {
     Tensor a, b, c;
   };
   std::vector<Operands> all;
   for (int64_t i = 0; i < layers; ++i) {
-    all.push_back({random_tensor({g.m, g.k}, g.in, a_transposed),
-                   random_tensor({g.k, g.n}, g.in, b_transposed),
-                   random_tensor({g.m, g.n}, g.out, false)});
+    all.push_back({random_matrix(g.m, g.k, g.in, a_transposed, device),
+                   random_matrix(g.k, g.n, g.in, b_transposed, device),
+                   random_matrix(g.m, g.n, g.out, false, device)});
     if (g.weight && g.in != DType::f32) all.back().b.keep_packs();
   }
-  std::vector<double> seconds;
-  for (int r = 0; r <= repeats; ++r) {
-    const double start = now();
+  const double sweep = seconds_per_call(device, repeats, [&] {
     for (Operands& one : all)
-      launch(Device::cpu(), kernel::Matmul{one.a.in(), one.b.in(), one.c.out(), g.write});
-    if (r > 0) seconds.push_back((now() - start) / static_cast<double>(layers));
-  }
-  return median(seconds);
+      launch(device, kernel::Matmul{one.a.in(), one.b.in(), one.c.out(), g.write});
+  });
+  return sweep / static_cast<double>(layers);
 }
 
 }  // namespace
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
 
 TokenBatch random_batch(const GptConfig& config, int64_t samples, Device device) {
   std::mt19937 generator(1);
@@ -94,8 +74,9 @@ TokenBatch random_batch(const GptConfig& config, int64_t samples, Device device)
   return batch;
 }
 
-std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_batch) {
-  static Backend spy = *Device::cpu().backend;
+std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_batch, int64_t chunk,
+                           Device inner) {
+  Backend spy = *inner.backend;
   std::get<Kernel<kernel::Matmul>>(spy.kernels).workspace = log_matmul;
   std::get<Kernel<kernel::MatmulUnary>>(spy.kernels).workspace = log_unary;
   std::get<Kernel<kernel::MatmulUnaryBackward>>(spy.kernels).workspace = log_unary_backward;
@@ -108,7 +89,7 @@ std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_b
   const TokenBatch batch = random_batch(config, micro_batch, device);
   log_to = &all;
   const ClosedCycle closed = cycle.run(batch, {micro_batch}, [&](const TokenBatch& micro) {
-    return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets);
+    return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets, -100, chunk);
   });
   log_to = nullptr;
   std::vector<Gemm> result;
@@ -122,33 +103,22 @@ std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_b
   return result;
 }
 
-std::vector<Measured> measure(const std::vector<Gemm>& gemms, int64_t layers, int repeats) {
+std::vector<Measured> measure(const std::vector<Gemm>& gemms, int64_t layers, int repeats,
+                              Device device) {
   std::vector<Measured> result;
   for (const Gemm& g : gemms) {
     // Large operands are distinct by themselves; a head exists once.
     const int64_t distinct = std::min(layers, g.times);
-    double best = time_gemm(g, g.a_transposed, g.b_transposed, distinct, repeats);
+    double best = time_gemm(g, g.a_transposed, g.b_transposed, distinct, repeats, device);
     if (g.weight)
-      best = std::min(best, time_gemm(g, g.a_transposed, !g.b_transposed, distinct, repeats));
+      best =
+          std::min(best, time_gemm(g, g.a_transposed, !g.b_transposed, distinct, repeats, device));
     else
-      best = std::min(best, time_gemm(g, !g.a_transposed, g.b_transposed, distinct, repeats));
+      best =
+          std::min(best, time_gemm(g, !g.a_transposed, g.b_transposed, distinct, repeats, device));
     result.push_back({g, best * static_cast<double>(g.times)});
   }
   return result;
-}
-
-double copy_bandwidth() {
-  constexpr size_t bytes = size_t{1} << 30;
-  std::vector<char> from(bytes, 1), to(bytes, 2);
-  std::vector<double> rates;
-  for (int r = 0; r < 5; ++r) {
-    const double start = now();
-#pragma omp parallel for
-    for (int part = 0; part < 64; ++part)
-      std::memcpy(&to[part * (bytes / 64)], &from[part * (bytes / 64)], bytes / 64);
-    rates.push_back(2.0 * bytes / (now() - start));
-  }
-  return median(rates);
 }
 
 }  // namespace accrue::bench

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "accrue/accrue.h"
-#include "accrue/core/kernels.h"
+#include "timing.h"
 
 namespace accrue::bench {
 
@@ -19,8 +19,10 @@ struct Gemm {
   double flops() const { return 2.0 * m * n * k * times; }
 };
 
-/// The products of one micro-batch, by a dry run of the model that logs them.
-std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_batch);
+/// The products of one micro-batch, by a dry run of the model that logs them; the logits in chunks
+/// of so many rows.
+std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_batch, int64_t chunk,
+                           Device device);
 
 struct Measured {
   Gemm gemm;
@@ -30,13 +32,9 @@ struct Measured {
 
 /// Times each product alone on operands of distinct layers, random numbers, in the better of the
 /// two layouts of its weight or activation. The median of `repeats` sweeps over the layers.
-std::vector<Measured> measure(const std::vector<Gemm>& gemms, int64_t layers, int repeats);
+std::vector<Measured> measure(const std::vector<Gemm>& gemms, int64_t layers, int repeats,
+                              Device device);
 
-/// Bytes a second of a plain copy (read + write), both cores, buffers beyond the caches.
-double copy_bandwidth();
-
-double now();
-double median(std::vector<double> values);
 /// A batch of random tokens.
 TokenBatch random_batch(const GptConfig& config, int64_t samples, Device device);
 

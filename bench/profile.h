@@ -1,11 +1,12 @@
-// Where a cycle's time goes: seconds and calls of each kernel of the cpu backend.
+// Where a cycle's time goes: seconds and calls of each kernel.
 #pragma once
 #include "accrue/core/kernels.h"
 
 namespace accrue::bench {
 
-/// The cpu backend with a clock around every kernel.
-Device timed_device();
+/// The device with a clock around every kernel. A GPU is waited for after each, so that they no
+/// longer overlap with the host's work.
+Device timed_device(Device inner);
 /// Forgets what was measured so far.
 void reset_profile();
 /// Prints kernels by time, and what is left of `total_seconds` for the engine, on stderr.

@@ -1,5 +1,6 @@
 // Attention of the `cuda` backend: what a program may choose about it.
 #pragma once
+#include "accrue/core/kernels.h"
 
 namespace accrue::cuda {
 
@@ -8,5 +9,8 @@ namespace accrue::cuda {
 /// dropout.
 void allow_cudnn_attention(bool allowed);
 bool cudnn_attention_is_allowed();
+/// Whether this call would be cuDNN's.
+bool is_for_cudnn(const kernel::Attention&);
+bool is_for_cudnn(const kernel::AttentionBackward&);
 
 }  // namespace accrue::cuda

@@ -1,0 +1,80 @@
+// bench_kernels: kernels by themselves, against the copy bandwidth of the same run.
+#include <cstdio>
+
+#include "../examples/program.h"
+#include "kernel_rows.h"
+#include "timing.h"
+
+using namespace accrue;
+using namespace accrue::bench;
+
+namespace {
+
+// The copy is measured before and after: where the two differ, so does the machine.
+nlohmann::ordered_json bandwidth_rows(const KernelSizes& sizes, double bandwidth) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const auto& all : {activation_rows(sizes), loss_rows(sizes), weight_rows(sizes)})
+    for (const BandwidthRow& row : all) {
+      if (!sizes.wants(row.name)) continue;
+      const BandwidthCall call = row.make();
+      const double seconds = seconds_per_call(sizes.device, sizes.repeats, call.launch);
+      const double rate = call.bytes / seconds;
+      std::fprintf(stderr, "  %-34s %10.3f ms %9.1f GB/s %6.2f of copy\n", row.name.c_str(),
+                   seconds * 1e3, rate * 1e-9, rate / bandwidth);
+      rows.push_back({{"kernel", row.name},
+                      {"bytes", call.bytes},
+                      {"milliseconds", seconds * 1e3},
+                      {"gb_per_second", rate * 1e-9},
+                      {"of_copy", rate / bandwidth}});
+    }
+  return rows;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return examples::run_program("bench_kernels", [&] {
+    CLI::App app{
+        "Times kernels on random data: bytes that must move over the copy bandwidth, attention, "
+        "and a large weight's gradient added in place and by temporaries"};
+    examples::take_last(app);
+    std::string device = "cpu", dtype = "bf16";
+    KernelSizes sizes;
+    WeightGradient gradient;
+    app.add_option("--device", device)
+        ->check(CLI::IsMember({"cpu", "cuda"}))
+        ->capture_default_str();
+    app.add_option("--dtype", dtype, "of activations")
+        ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+        ->capture_default_str();
+    app.add_option("--mib", sizes.mib, "MiB of each kernel's tensors")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--repeats", sizes.repeats)->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--only", sizes.only,
+                   "rows whose name contains this; two rows are 'attention' and 'weight gradient'");
+    app.add_option("--gradient-vocabulary", gradient.vocabulary)
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--gradient-hidden", gradient.hidden)
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    app.add_option("--gradient-rows", gradient.rows)
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    if (!examples::parse(app, argc, argv)) return;
+    sizes.device = examples::device_named(device);
+    sizes.dtype = dtype == "f32" ? DType::f32 : dtype == "f16" ? DType::f16 : DType::bf16;
+
+    const double before = copy_bandwidth(sizes.device);
+    nlohmann::ordered_json result{{"device", device},
+                                  {"dtype", dtype},
+                                  {"mib", sizes.mib},
+                                  {"copy_gb_per_second", before * 1e-9}};
+    result["kernels"] = bandwidth_rows(sizes, before);
+    result["attention"] = attention_rows(sizes);
+    result["weight_gradient"] = weight_gradient_rows(sizes, gradient);
+    result["copy_gb_per_second_after"] = copy_bandwidth(sizes.device) * 1e-9;
+    std::printf("%s\n", result.dump().c_str());
+  });
+}

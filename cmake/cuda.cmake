@@ -54,7 +54,8 @@ if(ACCRUE_HAS_CUDA)
   target_include_directories(accrue_cuda SYSTEM PRIVATE ${CUDNN_INCLUDE_DIR})
   # cuDNN's attention is a graph of its header library, PyPI's nvidia-cudnn-frontend.
   find_package(Python3 QUIET COMPONENTS Interpreter)
-  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${CUDNN_INCLUDE_DIR}
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h
+            HINTS ${PROJECT_SOURCE_DIR}/build/cudnn_frontend/include ${CUDNN_INCLUDE_DIR}
             ${Python3_SITELIB}/include ${Python3_SITEARCH}/include)
   if(CUDNN_FRONTEND_INCLUDE_DIR)
     target_sources(accrue_cuda PRIVATE ${PROJECT_SOURCE_DIR}/cuda/cudnn/attention.cpp)

@@ -46,6 +46,9 @@ run_tests() {  # run_tests PRESET THREADS [CTEST OPTION…]
 
 [ "${ACCRUE_SKIP_SETUP:-0}" = 1 ] || part "setup" scripts/setup.sh
 part "safetensors for Python" peer
+if command -v nvcc > /dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+  part "cuDNN's headers" scripts/setup.sh cudnn || true # optional
+fi
 part "build, release" build release
 part "tests, release" run_tests release "$threads" -j "$jobs" # those of two threads run alone
 # Tests labelled `once` do not compute, those labelled `threads` try several counts themselves: a

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Runs the benchmarks with tiny sizes: they end, and print what the reports read.
+
+    bench.py BIN
+"""
+import json
+import math
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+BIN = Path(sys.argv.pop(1))
+
+
+def run(name, *flags):
+    return subprocess.run([BIN / name, *map(str, flags)], capture_output=True, text=True, check=False)
+
+
+class Bench(unittest.TestCase):
+    def result(self, name, *flags):
+        """What it printed, and what it said on the way."""
+        ended = run(name, *flags)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        return json.loads(ended.stdout.splitlines()[-1]), ended.stderr
+
+    def positive(self, *numbers):
+        for number in numbers:
+            self.assertTrue(math.isfinite(number) and number > 0, number)
+
+    def test_training(self):
+        flags = ["--model", "width128", "--context", 8, "--vocabulary", 128, "--chunk", 5,
+                 "--effective-batch", 3, "--micro-batch", 2, 1, "--cycles", 1, "--profile"]
+        result, profile = self.result("bench_train", *flags)
+        self.assertIn("CrossEntropyBackward", profile)
+        self.assertEqual([result[key] for key in ("device", "context", "vocabulary", "chunk")],
+                         ["cpu", 8, 128, 5])
+        self.assertEqual([row["micro_batch"] for row in result["rows"]], [2, 1])
+        for row in result["rows"]:
+            self.positive(row["gflops"], row["of_best_gemm"], row["over_floor"], row["over_first"])
+
+    def test_kernels(self):
+        result, _ = self.result("bench_kernels", "--mib", 1, "--repeats", 1,
+                             "--gradient-vocabulary", 256, "--gradient-hidden", 32,
+                             "--gradient-rows", 64)
+        rows = result["kernels"]
+        self.assertGreater(len(rows), 20)
+        self.positive(result["copy_gb_per_second"], *(row["of_copy"] for row in rows))
+        self.assertEqual({row["by"] for row in result["attention"]}, {"own"})
+        self.positive(*(row["tflops"] for row in result["attention"]))
+        gradient = {row["way"]: row for row in result["weight_gradient"]}
+        # The temporaries that each way takes: none, f32, bf16 and f32.
+        least = gradient["in place"]["extra_peak_bytes"]
+        self.assertGreaterEqual(gradient["f32 temporary, add"]["extra_peak_bytes"],
+                                least + 256 * 32 * 4)
+        self.assertGreaterEqual(gradient["bf16 result, f32 copy, add"]["extra_peak_bytes"],
+                                least + 256 * 32 * 6)
+
+    def test_bad_usage(self):
+        for name, flags in (("bench_train", ["--micro-batch", 99]), ("bench_train", ["--model", "x"]),
+                            ("bench_kernels", ["--mib", 0]), ("bench_kernels", ["--fast"])):
+            ended = run(name, *flags)
+            self.assertEqual((ended.returncode, ended.stdout), (2, ""), name)
+            self.assertIn("try --help", ended.stderr)
+
+    def test_without_a_gpu_they_say_so(self):
+        small = ["--device", "cuda", "--kernel", "Fill", "--every", 1000]
+        if run("cross_check", *small).returncode == 0:
+            self.skipTest("there is a GPU")
+        for name, flags in (("bench_train", small[:2]), ("bench_kernels", small[:2]),
+                            ("cross_check", small)):
+            ended = run(name, *flags)
+            self.assertEqual((ended.returncode, ended.stdout), (1, ""), name)
+            self.assertIn("[device] expected", ended.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

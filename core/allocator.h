@@ -63,7 +63,7 @@ class Allocator {
 };
 
 /// Host memory, shared by the `cpu` and `reference` backends. Where the environment has
-/// ACCRUE_NO_CACHE each block is allocated and freed by itself: for memory checkers.
+/// ACCRUE_NO_CACHE each block is allocated and freed by itself, on a GPU too: for memory checkers.
 Allocator& host_allocator();
 
 /// Blocks that this thread allocates while the scope lives get this tag. The default is

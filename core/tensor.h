@@ -1,6 +1,7 @@
 // Tensor: plain numbers with a shape, on a device. It knows nothing of gradients.
 #pragma once
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -25,6 +26,8 @@ struct Device {
   static Device cuda();
   /// Whether cuda() would give one.
   static bool has_cuda();
+  /// cuda() where there is one, else cpu().
+  static Device best() { return has_cuda() ? cuda() : cpu(); }
 
   /// Whether the host can read and write the device's memory.
   bool on_host() const;
@@ -54,6 +57,11 @@ struct Out {
   operator In() const { return {data, shape, strides, dtype, nullptr}; }
 };
 
+/// Bounds of i32 numbers: of all, and of those below zero (0 where there are none).
+struct IdRange {
+  int32_t least, most, most_negative;
+};
+
 /// A block of memory, its tag and its owner. Frees itself.
 struct Storage {
   Storage(Device device, size_t bytes, Tag tag);
@@ -66,6 +74,8 @@ struct Storage {
   Tag tag;
   bool dry;
   std::unique_ptr<Packs> packs;  // only for weights
+  // Of i32 that filled the block when they came from the host, which cannot read them there.
+  std::optional<IdRange> uploaded;
 };
 
 /// Handle on shared storage: copying a Tensor copies the handle, never the numbers.
@@ -117,6 +127,12 @@ class Tensor {
   /// synchronises. Nothing in a dry run.
   void copy_to_host(void* to) const;
   void copy_from_host(const void* from);
+
+  /// Bounds of the i32 numbers that this tensor's memory was filled with from the host; nothing
+  /// where the host can read them, or they came otherwise.
+  std::optional<IdRange> uploaded_range() const {
+    return storage_ ? storage_->uploaded : std::nullopt;
+  }
 
   /// First element, for host code. Null where there is no memory (dry run, shapes). Throws
   /// BadArgument where the host cannot read it.

@@ -1,6 +1,8 @@
 // Tensors between the host's memory and a device's, byte for byte: the copy kernel converts
 // numbers, and large i64 must not pass through an f64.
+#include <algorithm>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "accrue/core/kernels.h"
@@ -40,6 +42,17 @@ std::vector<std::byte> fetched(const Tensor& tensor, size_t bytes) {
   return host;
 }
 
+IdRange range_of(const int32_t* ids, int64_t count) {
+  IdRange range{ids[0], ids[0], 0};
+  for (const int32_t id : std::span(ids, static_cast<size_t>(count))) {
+    range.least = std::min(range.least, id);
+    range.most = std::max(range.most, id);
+    if (id < 0)
+      range.most_negative = range.most_negative < 0 ? std::max(range.most_negative, id) : id;
+  }
+  return range;
+}
+
 std::byte* bytes_at(const void* data) {
   return static_cast<std::byte*>(const_cast<void*>(data));  // Strided serves both directions
 }
@@ -66,6 +79,10 @@ void Tensor::copy_from_host(const void* from) {
   void* to = out().data;
   if (!to || elements() == 0) return;
   const Strided dense{bytes_at(from), contiguous_strides(shape_)};
+  const bool fills = dtype_ == DType::i32 && bytes() == storage_->bytes;
+  storage_->uploaded.reset();
+  if (fills && !device_.on_host())
+    storage_->uploaded = range_of(static_cast<const int32_t*>(from), elements());
   if (is_contiguous() && device_.on_host()) {
     std::memcpy(to, from, bytes());
   } else if (is_contiguous()) {

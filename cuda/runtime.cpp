@@ -1,6 +1,8 @@
 // The GPU of this process, set up when it is first needed.
 #include "accrue/cuda/runtime.h"
 
+#include <cstdlib>
+
 #include "accrue/cuda/check.h"
 #include "accrue/cuda/probe.h"
 #include "accrue/cuda/staging.h"
@@ -116,7 +118,10 @@ void fail(cudaError_t code, const char* call, const char* file, int line) {
            ": ", cudaGetErrorString(code), ") at ", file_name(file), ':', line);
   if (code == cudaErrorMemoryAllocation)
     throw OutOfMemory(what + "; try a smaller micro-batch or recomputation");
-  throw Failure(what + "; try compute-sanitizer, or CUDA_LAUNCH_BLOCKING=1 to find the kernel");
+  throw Failure(
+      what +
+      "; a device that failed is lost to this process: go on from the last checkpoint, and "
+      "try compute-sanitizer, or CUDA_LAUNCH_BLOCKING=1, to find the kernel");
 }
 
 cudaStream_t stream() { return runtime().stream.get(); }
@@ -135,7 +140,10 @@ bool has_device() {
 const Properties& properties() { return runtime().properties; }
 
 Allocator& allocator() {
-  static Allocator* one = new Allocator({get_or_cut, give_back_block, true, small});
+  // As in host_allocator(): for memory checkers each block by itself.
+  static Allocator* one = std::getenv("ACCRUE_NO_CACHE")
+                              ? new Allocator({get_block, give_back_block, false})
+                              : new Allocator({get_or_cut, give_back_block, true, small});
   return *one;
 }
 

@@ -65,7 +65,7 @@ inline void take_last(CLI::App& app) {
 
 /// Adds --device; `word` is then its default: a GPU where there is one.
 inline void add_device(CLI::App& app, std::string& word) {
-  word = Device::has_cuda() ? "cuda" : "cpu";
+  word = Device::best().backend->name;
   app.add_option("--device", word, "cuda needs a GPU and a build with it")
       ->check(CLI::IsMember({"cpu", "reference", "cuda"}))
       ->capture_default_str();

@@ -10,9 +10,9 @@ using namespace accrue;
 StepReport train(const std::string& path) {
   const auto [tokens, tokenizer] = Tokens::from_file(path, TokenizerKind::character);
   TokenLoader loader(tokens,
-                     {.context = 64, .batch = 12, .seed = Seed{1}, .device = Device::cpu()});
+                     {.context = 64, .batch = 12, .seed = Seed{1}, .device = Device::best()});
   Gpt model({.vocabulary = tokens.vocabulary()});
-  initialize(model, {Device::cpu()}, Seed{1});
+  initialize(model, {Device::best()}, Seed{1});
   AdamW optimizer(parameters(model), {.lr = 1e-3});
   Cycle cycle(parameters(model));
   StepReport report{};

@@ -49,7 +49,7 @@ struct DropoutOp {
 Var embedding(const Var& table, const Tensor& ids) {
   require(table.shape().rank == 2, "[embedding] expected a table [V, C], got ", table.shape());
   require(ids.dtype() == DType::i32, "[embedding] expected ids i32, got ", ids.dtype());
-  check_ids("embedding", ids, table.shape()[0], 0);
+  check_ids("embedding", ids, table.shape()[0]);
   Shape shape = ids.shape();
   shape.push_back(table.shape()[1]);
   return record("embedding", EmbeddingOp{ids.reshape({-1}), shape}, table);

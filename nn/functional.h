@@ -14,7 +14,7 @@ Var layer_norm(const Var& x, const Var& gamma, const Var& beta, double epsilon =
 Var rms_norm(const Var& x, const Var& gamma, double epsilon = 1e-5);
 
 /// y[…] = table[ids[…]]. table [V, C]; ids i32 of any shape; y [ids…, C].
-/// Throws BadArgument on ids outside [0, V) (checked where they lie on the host).
+/// Throws BadArgument on ids outside [0, V); on a device those are checked that came from the host.
 Var embedding(const Var& table, const Tensor& ids);
 
 /// Zeroes elements with probability p and divides the rest by 1 − p; the identity in evaluation.

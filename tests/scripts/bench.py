@@ -41,8 +41,8 @@ class Bench(unittest.TestCase):
 
     def test_kernels(self):
         result, _ = self.result("bench_kernels", "--mib", 1, "--repeats", 1,
-                             "--gradient-vocabulary", 256, "--gradient-hidden", 32,
-                             "--gradient-rows", 64)
+                                "--gradient-vocabulary", 256, "--gradient-hidden", 32,
+                                "--gradient-rows", 64)
         rows = result["kernels"]
         self.assertGreater(len(rows), 20)
         self.positive(result["copy_gb_per_second"], *(row["of_copy"] for row in rows))

@@ -57,6 +57,7 @@ void* get_or_cut(size_t bytes) {
 void give_back_block(void* block, size_t) { std::free(block); }
 
 thread_local Tag tag_now = Tag::activations;
+thread_local Allocator::Pool* pool_now = nullptr;
 
 }  // namespace
 
@@ -74,7 +75,7 @@ void MemoryUse::reset_peak() {
   peak_total = total;
 }
 
-Allocator::Allocator(Source source) : source_(source), cache_(65 * 17) {}
+Allocator::Allocator(Source source) : source_(source), cache_(size_classes) {}
 
 void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
   const std::lock_guard lock(mutex_);
@@ -82,7 +83,9 @@ void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
   if (!dry && bytes > 0) {
     const auto [index, size] = class_of(bytes);
     auto& cached = cache_[index];
-    if (!cached.empty()) {
+    if (pool_now && &pool_now->allocator_ == this) {
+      block = take_for(*pool_now, index);
+    } else if (!cached.empty()) {
       block = cached.back().block;
       cached.pop_back();
       if (size >= source_.keep_below) cached_bytes_ -= size;
@@ -105,20 +108,49 @@ void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
 void Allocator::release(void* block, size_t bytes, Tag tag, bool dry) noexcept {
   const std::lock_guard lock(mutex_);
   ledgers_[dry].add(tag, -static_cast<int64_t>(bytes));
-  if (!block) return;
-  const auto [index, size] = class_of(bytes);
+  if (block) keep_locked(block, class_of(bytes).bytes);
+}
+
+void Allocator::keep_locked(void* block, size_t size) noexcept {
+  const auto owner = pool_of_.find(block);
+  const bool pooled = owner != pool_of_.end(), counted = !pooled && size >= source_.keep_below;
   // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its
-  // peak. Pushing to the cache can fail for lack of memory; then the block is given back as well.
-  const bool counted = size >= source_.keep_below;
+  // peak. Pushing to the cache can fail for lack of memory; then the block is given back as well,
+  // or serves nobody any more, if graphs may still write to it.
   const auto limit = static_cast<size_t>(ledgers_[0].peak_total);
-  if (!source_.cache || (counted && cached_bytes_ + size > limit))
+  if (!pooled && (!source_.cache || (counted && cached_bytes_ + size > limit)))
     return source_.give_back(block, size);
   try {
-    cache_[index].push_back({block, size});
+    (pooled ? owner->second->cache_ : cache_)[class_of(size).index].push_back({block, size});
     if (counted) cached_bytes_ += size;
   } catch (...) {
     if (counted) source_.give_back(block, size);
   }
+}
+
+void* Allocator::take_for(Pool& pool, size_t index) {
+  auto &own = pool.cache_[index], &cached = cache_[index];
+  if (own.empty()) {
+    if (cached.empty())
+      throw Failure(
+          "[graphs] expected a free block for each allocation within a graph, got too "
+          "few; they come with micro-batches that run without one");
+    const Cached one = cached.back();
+    pool_of_.emplace(one.block, &pool);
+    own.push_back(one);
+    cached.pop_back();
+    if (one.bytes >= source_.keep_below) cached_bytes_ -= one.bytes;
+  }
+  void* block = own.back().block;
+  own.pop_back();
+  return block;
+}
+
+Allocator::Pool::~Pool() {
+  const std::lock_guard lock(allocator_.mutex_);
+  std::erase_if(allocator_.pool_of_, [this](const auto& one) { return one.second == this; });
+  for (const auto& cached : cache_)
+    for (const Cached& one : cached) allocator_.keep_locked(one.block, one.bytes);
 }
 
 MemoryUse Allocator::use(bool dry) const {
@@ -155,6 +187,8 @@ Allocator& host_allocator() {
 
 TagScope::TagScope(Tag tag) : before_(tag_now) { tag_now = tag; }
 TagScope::~TagScope() { tag_now = before_; }
+PoolScope::PoolScope(Allocator::Pool& pool) : before_(pool_now) { pool_now = &pool; }
+PoolScope::~PoolScope() { pool_now = before_; }
 Tag current_tag() { return tag_now; }
 
 }  // namespace accrue

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace accrue {
@@ -49,17 +50,52 @@ class Allocator {
   void trim();
 
  private:
-  void trim_locked();
-
   struct Cached {
     void* block;
     size_t bytes;
   };
+  using Cache = std::vector<std::vector<Cached>>;  // by size class
+  static constexpr size_t size_classes = size_t{65} * 17;
+
+ public:
+  /// Blocks that kernels of graphs know by address: what this thread allocates within a PoolScope
+  /// is taken from the cache, and when it is freed it serves this pool's later allocations alone,
+  /// until the pool dies.
+  class Pool {
+   public:
+    explicit Pool(Allocator& allocator) : allocator_(allocator), cache_(size_classes) {}
+    ~Pool();
+    Pool(const Pool&) = delete;
+
+   private:
+    friend class Allocator;
+    Allocator& allocator_;
+    Cache cache_;
+  };
+
+ private:
+  void trim_locked();
+  void* take_for(Pool& pool, size_t index);
+  void keep_locked(void* block, size_t bytes) noexcept;
+
   Source source_;
   mutable std::mutex mutex_;
-  MemoryUse ledgers_[2];                    // real, dry
-  std::vector<std::vector<Cached>> cache_;  // by size class
-  size_t cached_bytes_ = 0;                 // in large blocks
+  MemoryUse ledgers_[2];  // real, dry
+  Cache cache_;
+  size_t cached_bytes_ = 0;                   // in large blocks
+  std::unordered_map<void*, Pool*> pool_of_;  // of blocks that belong to one
+};
+
+/// Allocations of this thread are the pool's while the scope lives. Where the cache has no block
+/// that fits they throw Failure: a device cannot be asked for memory while a graph is made.
+class PoolScope {
+ public:
+  explicit PoolScope(Allocator::Pool& pool);
+  ~PoolScope();
+  PoolScope(const PoolScope&) = delete;
+
+ private:
+  Allocator::Pool* before_;
 };
 
 /// Host memory, shared by the `cpu` and `reference` backends. Where the environment has

@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "accrue/core/functors/folds.h"
+#include "accrue/core/graph.h"
 #include "accrue/core/mode.h"
 #include "accrue/core/philox.h"
 #include "accrue/core/tensor.h"
@@ -313,6 +314,26 @@ struct Backend {
   // they are the same. to_host waits; from_host may return earlier, but has read the host's bytes.
   void (*to_host)(void* host, const void* device, size_t bytes) = nullptr;
   void (*from_host)(void* device, const void* host, size_t bytes) = nullptr;
+  const GraphCalls* graphs = nullptr;
+  const RangeCalls* ranges = nullptr;
+  /// Into `device`, which must stay until finish().
+  std::unique_ptr<Upload> (*upload)(void* device, size_t bytes) = nullptr;
+};
+
+/// Open while it lives; nothing where the backend has none.
+class Range {
+ public:
+  Range(Device device, std::string_view name)
+      : calls_(device.backend ? device.backend->ranges : nullptr) {
+    if (calls_) calls_->begin(std::string(name).c_str());
+  }
+  ~Range() {
+    if (calls_) calls_->end();
+  }
+  Range(const Range&) = delete;
+
+ private:
+  const RangeCalls* calls_;
 };
 
 /// Gets the kernel's workspace and runs it; in a dry run only counts the workspace; on shapes

@@ -29,12 +29,17 @@ ACCRUE_HD constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> count
 struct RandomKey {
   uint64_t stream = 0;  // hash of (seed, site's name, call within the micro-batch)
   int64_t cycle = 0;
+  const int64_t* cycle_at = nullptr;  // on the device; given: its number, for kernels of a graph
 
+  /// With the number itself: what a kernel with many draws begins with.
+  ACCRUE_HD constexpr RandomKey resolved() const {
+    return {stream, cycle_at ? *cycle_at : cycle, nullptr};
+  }
   /// Four draws for elements 4·quad … 4·quad+3 of this global sample.
   ACCRUE_HD constexpr std::array<uint32_t, 4> draw(int64_t sample, uint64_t quad) const {
     return philox({static_cast<uint32_t>(quad), static_cast<uint32_t>(sample),
                    static_cast<uint32_t>(quad >> 32) ^ static_cast<uint32_t>(sample >> 32) << 16,
-                   static_cast<uint32_t>(cycle)},
+                   static_cast<uint32_t>(cycle_at ? *cycle_at : cycle)},
                   {static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)});
   }
 };

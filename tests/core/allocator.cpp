@@ -167,3 +167,45 @@ TEST_CASE("threads that allocate at once lose no byte") {
   CHECK(peak(memory, Tag::gradients) == 2000);
   CHECK(peak(memory, Tag::workspace) == 2000);
 }
+
+TEST_CASE("a pool's blocks serve its own allocations alone, and anybody's once it is gone") {
+  Limited memory(1 << 20);
+  const auto any = [&] { return memory.allocate(4096, Tag::activations, false); };
+  const auto free = [&](void* block) { memory.release(block, 4096, Tag::activations, false); };
+  void *a = any(), *b = any();
+  free(a), free(b);
+  auto pool = std::make_unique<Allocator::Pool>(memory);
+  {
+    const PoolScope scope(*pool);
+    CHECK(any() == b);
+    free(b);
+    CHECK(any() == b);  // its own again, though a is free too
+  }
+  free(b);  // outside of the scope as well
+  void* c = any();
+  CHECK(c == a);
+  void* d = any();
+  CHECK(d != b);
+  CHECK(calls == 3);
+  pool.reset();
+  CHECK(any() == b);
+  CHECK(memory.use().total == 3 * 4096);
+  for (void* one : {b, c, d}) free(one);
+}
+
+TEST_CASE("a pool asks for no memory and gives none back while it lives") {
+  Limited memory(1 << 20);
+  const auto any = [&] { return memory.allocate(4096, Tag::activations, false); };
+  void* a = any();
+  memory.release(a, 4096, Tag::activations, false);
+  Allocator::Pool pool(memory);
+  const PoolScope scope(pool);
+  CHECK(any() == a);
+  CHECK(contains(message_of<Failure>(any), "free block"));
+  CHECK(memory.use().total == 4096);  // the one that it has
+  memory.release(a, 4096, Tag::activations, false);
+  memory.trim();
+  CHECK(held > 0);
+  CHECK(any() == a);
+  memory.release(a, 4096, Tag::activations, false);
+}

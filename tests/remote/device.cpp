@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <typeinfo>
 
 namespace accrue::test {
@@ -62,15 +64,60 @@ Allocator& allocator() {
   return all;
 }
 
+// ---- graphs: what is launched meanwhile is kept, arguments and all
+
+using Recorded = std::vector<std::function<void()>>;
+std::unique_ptr<Recorded> recording;
+bool baked_keys = false;
+
+void begin_graph() {
+  require_order(!recording, "[remote] expected one graph at a time");
+  recording = std::make_unique<Recorded>();
+}
+void* end_graph(bool keep) {
+  const std::unique_ptr<Recorded> made = std::move(recording);
+  return keep ? new Recorded(std::move(*made)) : nullptr;
+}
+void replay_graph(void* graph) {
+  for (const auto& kernel : *static_cast<Recorded*>(graph)) kernel();
+}
+void free_graph(void* graph) { delete static_cast<Recorded*>(graph); }
+
+void refuse_in_graph() {
+  if (recording) throw Failure("[remote] expected no transfer within a graph, got one");
+}
+
 void to_host(void* host, const void* device, size_t bytes) {
+  refuse_in_graph();
   const Gate open;
   ++memory().transfers.to_host;
   std::memcpy(host, device, bytes);
 }
 void from_host(void* device, const void* host, size_t bytes) {
+  refuse_in_graph();
   const Gate open;
   ++memory().transfers.from_host;
   std::memcpy(device, host, bytes);
+}
+
+/// The bytes arrive as late as they may: whoever does not finish() finds others.
+struct LateUpload final : Upload {
+  void* device;
+  std::vector<std::byte> bytes;
+  bool started = false;
+
+  LateUpload(void* to, size_t size) : device(to), bytes(size) {}
+  void* host() override { return bytes.data(); }
+  void start() override { started = true; }
+  void finish() override {
+    require_order(started, "[remote] expected start() before finish()");
+    const Gate open;
+    ++memory().transfers.uploads;
+    std::memcpy(device, bytes.data(), bytes.size());
+  }
+};
+std::unique_ptr<Upload> upload(void* device, size_t bytes) {
+  return std::make_unique<LateUpload>(device, bytes);
 }
 
 // ---- the views in a kernel's arguments: each must lie in remote memory
@@ -141,10 +188,51 @@ void check(const Check& c, const StochasticAdd& k) { c.all(k.x, k.sum); }
 void check(const Check& c, const FixedPointAdd& k) { c.all(k.x, k.total, k.largest); }
 
 template <class Args>
-void run(const Args& args, void* workspace) {
-  check(Check{typeid(Args).name()}, args);
+void run_now(const Args& args, void* workspace) {
   const Gate open;
   std::get<Kernel<Args>>(Device::reference().backend->kernels).run(args, workspace);
+}
+
+/// With copies of what the arguments refer to on the host.
+template <class Args>
+std::function<void()> kept(const Args& args, void* workspace) {
+  return [=] { run_now(args, workspace); };
+}
+template <>
+std::function<void()> kept(const Dot& args, void* workspace) {
+  const std::vector<In> a(args.a.begin(), args.a.end()), b(args.b.begin(), args.b.end());
+  return [=, result = args.result] { run_now(Dot{a, b, result}, workspace); };
+}
+template <class Args, class Item>
+std::function<void()> kept_items(Args args, std::span<const Item> items, void* workspace) {
+  return [=, own = std::vector<Item>(items.begin(), items.end())]() mutable {
+    args.items = own;
+    run_now(args, workspace);
+  };
+}
+template <>
+std::function<void()> kept(const Sgd& args, void* workspace) {
+  return kept_items(args, args.items, workspace);
+}
+template <>
+std::function<void()> kept(const Adam& args, void* workspace) {
+  return kept_items(args, args.items, workspace);
+}
+
+template <class Args>
+void run(const Args& args, void* workspace) {
+  check(Check{typeid(Args).name()}, args);
+  Args now = args;
+  if constexpr (requires { now.key; }) {
+    const void* place = now.key.cycle_at;
+    require(!place || memory().contains(place), "[remote] expected a key's number on the device");
+    const Gate open;
+    if (baked_keys) now.key = now.key.resolved();
+  }
+  if (recording)
+    recording->push_back(kept(now, workspace));
+  else
+    run_now(now, workspace);
 }
 
 template <class... Args>
@@ -155,11 +243,16 @@ std::tuple<Kernel<Args>...> gated(const std::tuple<Kernel<Args>...>& kernels) {
 }  // namespace
 
 Device remote() {
-  static const Backend backend{"remote",    &allocator(),
-                               is_floating, gated(Device::reference().backend->kernels),
-                               to_host,     from_host};
+  static const GraphCalls graphs{begin_graph, end_graph, replay_graph, free_graph};
+  static const Backend backend{
+      "remote", &allocator(), is_floating, gated(Device::reference().backend->kernels),
+      to_host,  from_host,    &graphs,     nullptr,
+      upload};
   return {&backend};
 }
+
+BakedKeys::BakedKeys() { baked_keys = true; }
+BakedKeys::~BakedKeys() { baked_keys = false; }
 
 Transfers transfers() { return memory().transfers; }
 

@@ -106,18 +106,68 @@ TokenBatch TokenLoader::peek() {
   require(epoch_ >= 0 && position_ >= 0 && position_ < samples_,
           "[loader] expected a position within an epoch of ", samples_, " samples, got ", position_,
           " in epoch ", epoch_, "; was the state saved with other data or another context?");
-  Rows rows(options_.batch, options_.context);
+  const bool uploads = options_.device.backend->upload && current_mode() == Mode::run;
+  TokenBatch batch;
+  if (uploads && ahead_ && ahead_->is_at(epoch_, position_, options_.batch)) {
+    batch = ahead_->take();
+  } else {
+    Rows rows(options_.batch, options_.context);
+    fill(rows.inputs.data(), rows.targets.data(), rows.indices.data());
+    batch = rows.on(options_.device);
+  }
+  if (uploads) begin_ahead();
+  return batch;
+}
+
+void TokenLoader::fill(int32_t* tokens, int32_t* targets, int64_t* indices) {
+  const int64_t context = options_.context;
   int64_t epoch = epoch_, position = position_;
   for (int64_t row = 0; row < options_.batch; ++row) {
     shuffle(epoch);
-    rows.fill(row, epoch * samples_ + position, tokens_,
-              shift_ + order_[position] * options_.context);
+    const int64_t first = shift_ + order_[position] * context;
+    tokens_.copy(first, context, tokens + row * context);
+    tokens_.copy(first + 1, context, targets + row * context);
+    indices[row] = epoch * samples_ + position;
     if (++position == samples_) {
       position = 0;
       ++epoch;
     }
   }
-  return rows.on(options_.device);
+}
+
+bool TokenLoader::Ahead::is_at(int64_t epoch, int64_t position, int64_t samples) const {
+  return filled.valid() && loader->epoch_ == epoch && loader->position_ == position &&
+         loader->options_.batch == samples;
+}
+
+TokenBatch TokenLoader::Ahead::take() {
+  filled.get();
+  upload->finish();
+  return std::move(batch);
+}
+
+void TokenLoader::begin_ahead() {
+  const int64_t batch = options_.batch, end = position_ + batch;
+  const int64_t epoch = epoch_ + end / samples_, position = end % samples_;
+  if (!ahead_)
+    ahead_.reset(new Ahead{std::make_unique<TokenLoader>(tokens_, options_), {}, {}, {}});
+  Ahead& next = *ahead_;
+  if (next.is_at(epoch, position, batch)) return;
+  if (next.filled.valid()) next.filled.wait();  // a batch that nobody asked for
+  next.loader->set_batch(batch);
+  next.loader->epoch_ = epoch;
+  next.loader->position_ = position;
+  next.upload.reset();  // waits for its copy
+  const Shape shape{batch, options_.context};
+  Tensor both({2, batch, options_.context}, DType::i32, options_.device);
+  next.batch = {both.slice(0, 1).reshape(shape), both.slice(1, 1).reshape(shape),
+                std::vector<int64_t>(batch), std::vector<int64_t>(batch, options_.context)};
+  next.upload = options_.device.backend->upload(both.out().data, both.bytes());
+  next.filled = std::async(std::launch::async, [&next] {
+    auto* tokens = static_cast<int32_t*>(next.upload->host());
+    next.loader->fill(tokens, tokens + next.batch.tokens.elements(), next.batch.indices.data());
+    next.upload->start();
+  });
 }
 
 void TokenLoader::skip() {

@@ -1,12 +1,9 @@
 // Batches of token sequences in a shuffled order that a seed decides.
 #pragma once
-#include <cstdint>
-#include <span>
-#include <string_view>
-#include <vector>
+#include <future>
 
-#include "accrue/core/ordinal.h"
-#include "accrue/core/tensor.h"
+#include "accrue/autograd/module.h"
+#include "accrue/core/kernels.h"
 #include "accrue/nn/tokens.h"
 
 namespace accrue {
@@ -18,6 +15,10 @@ struct TokenBatch {
   std::vector<int64_t> counts = {};  // targets of each sample that count, [B]; empty: not known
 
   std::span<const int64_t> samples() const { return indices; }
+  void visit(Visitor& part) {
+    part("tokens", tokens);
+    part("targets", targets);
+  }
   /// Samples [first, first + count) as views. Throws BadArgument if out of range.
   TokenBatch slice(int64_t first, int64_t count) const;
   /// Targets that count: what a cycle takes as its declared total. Padding is −100. Where `counts`
@@ -45,7 +46,8 @@ struct LoaderOptions {
 /// fewer than `context` tokens; permutation and shift are functions of seed and epoch alone.
 /// Batches are always full: one that begins at an epoch's end goes on in the next epoch. A sample's
 /// global index, epoch · samples_per_epoch + position, never comes back, so neither do the random
-/// numbers keyed by it.
+/// numbers keyed by it. Where the device copies beside its kernels, the next batch is made in
+/// another thread while this one is used; the state says nothing of it.
 class TokenLoader {
  public:
   /// Throws BadArgument if the text has fewer than context + 1 tokens, or a size is not positive.
@@ -82,7 +84,19 @@ class TokenLoader {
   }
 
  private:
+  /// The next batch: filled by a loader of its own, which shuffles for itself, and on its way.
+  struct Ahead {
+    std::unique_ptr<TokenLoader> loader;
+    TokenBatch batch;
+    std::unique_ptr<Upload> upload;
+    std::future<void> filled;
+
+    bool is_at(int64_t epoch, int64_t position, int64_t samples) const;
+    TokenBatch take();
+  };
   void shuffle(int64_t epoch);
+  void fill(int32_t* tokens, int32_t* targets, int64_t* indices);
+  void begin_ahead();
 
   Tokens tokens_;
   LoaderOptions options_;
@@ -91,6 +105,7 @@ class TokenLoader {
   // Of epoch shuffled_; made again when a restored state names another epoch.
   int64_t shuffled_ = -1, shift_ = 0;
   std::vector<int64_t> order_;
+  std::unique_ptr<Ahead> ahead_;
 };
 
 class TokenLoader::Iterator {

@@ -49,6 +49,8 @@ struct Accumulator {
   virtual bool undoable() const { return true; }
   /// finish() may have to refuse.
   virtual bool may_overflow() const { return false; }
+  /// After a cycle's first one, every micro-batch's kernels are the same: a graph can replay them.
+  virtual bool replays() const { return fused(); }
   /// Folds need CycleFacts::divisor: the batch declares its count(), or losses are shares.
   virtual bool needs_divisor() const { return false; }
   /// Throws BadArgument if it cannot serve this parameter.

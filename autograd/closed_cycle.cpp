@@ -68,6 +68,13 @@ void ClosedCycle::finish(bool stepped) && {
 
 std::vector<MicroRecord> Cycle::records() const { return state_->records.read(); }
 
+GraphUse Cycle::graphs() const {
+  GraphUse use = state_->graphs.use();
+  if (!state_->options.graphs) use.why_eager = "CycleOptions::graphs is not set";
+  if (state_->whole) use.why_eager = "an operation needs the whole cycle";
+  return use;
+}
+
 namespace {
 
 // A cycle under way goes on with the choices that it was begun with. Accumulators: GradBuffer.

@@ -24,18 +24,6 @@ void CycleState::deposit(Tape& tape, const Loss& loss) {
   for (const auto& buffer : buffers) buffer->weigh(factor);
 }
 
-const Tensor& CycleState::cotangent_of(const Tensor& loss) {
-  const bool usable = cotangent && cotangent.dtype() == loss.dtype() &&
-                      cotangent.device() == loss.device() &&
-                      (current_mode() != Mode::run || cotangent.in().data);
-  if (usable && scaled_by == loss_scale()) return cotangent;
-  const TagScope tag(Tag::gradients);
-  if (!usable) cotangent = empty_like(loss);
-  launch(cotangent.device(), kernel::Fill{cotangent.out(), loss_scale()});
-  scaled_by = loss_scale();
-  return cotangent;
-}
-
 void CycleState::end_micro_batch(int64_t samples) {
   for (const auto& buffer : buffers) buffer->settle();
   // Until a second one counts: the first may have been dropped.
@@ -85,7 +73,8 @@ Cycle::Cycle(Parameters parameters, CycleOptions options)
     : state_(std::make_shared<CycleState>(parameters, std::move(options))) {}
 
 ClosedCycle Cycle::run(std::span<const int64_t> samples, MicroSize size, int64_t declared,
-                       const Closure& loss) {
+                       const MicroLoss& loss) {
+  const Range range(state_->device, "cycle");
   // Sums that could not hold what was added go through the same micro-batches again, once.
   for (int attempt = 0; attempt < 2; ++attempt) {
     const std::vector<Piece> todo = pieces(samples, size, declared);
@@ -97,7 +86,7 @@ ClosedCycle Cycle::run(std::span<const int64_t> samples, MicroSize size, int64_t
 }
 
 void Cycle::run(std::span<const int64_t> samples, std::span<const Piece> todo,
-                const Closure& loss) {
+                const MicroLoss& loss) {
   if (!state_->whole) {
     try {
       return run_one_by_one(samples, todo, loss);
@@ -110,10 +99,12 @@ void Cycle::run(std::span<const int64_t> samples, std::span<const Piece> todo,
 }
 
 void Cycle::run_one_by_one(std::span<const int64_t> samples, std::span<const Piece> todo,
-                           const Closure& loss) {
+                           const MicroLoss& loss) {
   for (const auto& [first, count] : todo) {
-    {
-      MicroScope scope(state_, samples.subspan(first, count));
+    const auto micro = samples.subspan(first, count);
+    const Range range(state_->device, "micro-batch");
+    if (!state_->graphs.run(*state_, micro, first, loss)) {
+      MicroScope scope(state_, micro);
       scope.backward(loss(first, count));
     }
     if (state_->options.at_edge) state_->options.at_edge(state_->micro);

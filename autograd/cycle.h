@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "accrue/autograd/closed_cycle.h"
-#include "accrue/autograd/loss.h"
+#include "accrue/autograd/micro_loss.h"
 #include "accrue/autograd/tape.h"
 
 namespace accrue {
@@ -65,8 +65,7 @@ class Cycle {
   /// `ranks` micro-batches are granules, whatever the size asked for.
   template <Batch B, LossOf<B> F>
   ClosedCycle run(const B& all, MicroSize size, F loss) {
-    return run(all.samples(), size, declared(all),
-               [&](int64_t first, int64_t count) { return loss(all.slice(first, count)); });
+    return run(all.samples(), size, declared(all), micro_loss(all, loss));
   }
 
   /// The micro-batches of `all` that are still to do; the last one may be smaller.
@@ -93,6 +92,8 @@ class Cycle {
   /// One for each micro-batch of the cycle under way since it was begun or loaded, or of the last
   /// one. Synchronises.
   std::vector<MicroRecord> records() const;
+  /// How run()'s micro-batches were run since the cycle was made.
+  GraphUse graphs() const;
   /// Buffers, totals and position: all that a checkpoint at an edge needs. Legal at an edge or
   /// idle.
   void visit(Visitor& part);
@@ -108,13 +109,12 @@ class Cycle {
     return -1;
   }
   std::vector<Piece> pieces(std::span<const int64_t> samples, MicroSize size, int64_t declared);
-  using Closure = std::function<Loss(int64_t first, int64_t count)>;
   ClosedCycle run(std::span<const int64_t> samples, MicroSize size, int64_t declared,
-                  const Closure& loss);
-  void run(std::span<const int64_t> samples, std::span<const Piece> todo, const Closure& loss);
+                  const MicroLoss& loss);
+  void run(std::span<const int64_t> samples, std::span<const Piece> todo, const MicroLoss& loss);
   void run_one_by_one(std::span<const int64_t> samples, std::span<const Piece>,
-                      const Closure& loss);
-  void run_whole(std::span<const int64_t> samples, std::span<const Piece>, const Closure& loss);
+                      const MicroLoss& loss);
+  void run_whole(std::span<const int64_t> samples, std::span<const Piece>, const MicroLoss& loss);
 
   std::shared_ptr<CycleState> state_;
 };

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "accrue/autograd/accumulators.h"
 #include "accrue/autograd/consumption.h"
@@ -30,6 +31,13 @@ struct CycleOptions {
   int64_t granule = 1;          // samples that `split` and `ranks` run at once
   bool skip_non_finite = true;  // step() skips a cycle whose loss or gradient is not finite
   bool noise_scale = false;     // measure the first micro-batch's norm: see ClosedCycle::prefix
+  /// Where the device has graphs: run() calls the closure for the first two micro-batches of a kind
+  /// (of one size, the cycle's first or a later one), and replays its kernels for all others. So it
+  /// must do nothing but operations on parameters and on tensors that the batch lists in
+  /// `void visit(Visitor&)`: what else it does is not done again, and numbers that it computes on
+  /// the host stay what they were. Frozen weights in bf16 or f16 may be changed by optimizers only.
+  /// Bits do not change. What cannot be replayed runs as ever: see Cycle::graphs().
+  bool graphs = false;
   /// Called between micro-batches with the number done: save a checkpoint, or throw to stop.
   std::function<void(MicroStep)> at_edge = {};
 };
@@ -43,6 +51,12 @@ struct MicroRecord {
   int64_t bytes = 0;           // handed out by the allocator when backward began
   double milliseconds = 0;     // forward and backward; 0 where a whole cycle is under way at once
   std::optional<double> gradient_norm, cosine;  // where the filter asked for them
+};
+
+/// What became of CycleOptions::graphs.
+struct GraphUse {
+  int64_t captured = 0, replayed = 0, eager = 0;  // graphs; micro-batches
+  std::string why_eager;                          // the last one that was
 };
 
 /// A cycle's first micro-batch that counts, for the gradient noise scale: ‖A₁/n₁‖² and n₁.

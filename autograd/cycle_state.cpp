@@ -80,6 +80,18 @@ void CycleState::add(const Loss& loss, const Tensor& value) {
     launch(device, kernel::Copy{loss.count().in(), totals.slice(1, 1).out(), write});
 }
 
+const Tensor& CycleState::cotangent_of(const Tensor& loss) {
+  const bool usable = cotangent && cotangent.dtype() == loss.dtype() &&
+                      cotangent.device() == loss.device() &&
+                      (current_mode() != Mode::run || cotangent.in().data);
+  if (usable && scaled_by == loss_scale()) return cotangent;
+  const TagScope tag(Tag::gradients);
+  if (!usable) cotangent = empty_like(loss);
+  launch(cotangent.device(), kernel::Fill{cotangent.out(), loss_scale()});
+  scaled_by = loss_scale();
+  return cotangent;
+}
+
 // Known beforehand where the batch declares its total; else read, once.
 double CycleState::final_divisor() {
   if (!final_divisor_) final_divisor_ = facts.divisor >= 0 ? facts.divisor : count();

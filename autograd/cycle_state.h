@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "accrue/autograd/cycle.h"
+#include "accrue/autograd/graph_cache.h"
 #include "accrue/autograd/records.h"
 
 namespace accrue {
@@ -21,6 +22,7 @@ struct CycleState {
   double scaled_by = 0;  // the number in it
   Tensor prefix;         // f64 [2]: the first counted micro-batch's ‖A₁‖² and count
   Records records;
+  GraphCache graphs;
   std::optional<bool> shares;  // whether this cycle's losses are shares; unset before the first
   int64_t declared = -1;       // the batch's own count; −1: none
   int64_t batch_size = -1;     // samples of the whole cycle; −1: not known

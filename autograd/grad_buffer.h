@@ -57,6 +57,8 @@ class GradBuffer {
   void fold();
   /// The micro-batch is over, or was left before its backward: folds, expects nothing more.
   void settle();
+  /// Where a graph left it: a replay makes the deposits, and a graph's making none.
+  void leave(bool touched);
   /// This micro-batch's gradient times the factor; 0 forgets it.
   void weigh(double factor);
   /// Called once in the last micro-batch, when the sum is final: see consumption.h.

@@ -61,6 +61,13 @@ In GradBuffer::sum() const {
   return touched_ && has_sum ? state("sum").in() : In();
 }
 
+void GradBuffer::leave(bool touched) {
+  micro_ = Tensor();
+  pending_ = 0;
+  touched_ = touched;
+  life_ = touched ? Life::open : Life::empty;
+}
+
 void GradBuffer::weigh(double factor) {
   if (!micro_ || factor == 1) return;
   if (factor == 0)

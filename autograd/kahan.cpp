@@ -9,6 +9,7 @@ namespace {
 struct Kahan final : Accumulator {
   std::string_view name() const override { return "kahan"; }
   bool fused() const override { return false; }
+  bool replays() const override { return true; }
   double error_bound(int64_t k) const override { return 2 * 0x1p-24 + 2 * k * 0x1p-48; }
   std::vector<State> state(DType wide, const Shape&) const override {
     return {{"sum", wide}, {"carry", wide}};

@@ -21,6 +21,7 @@ class Loss {
   const Var& sum() const { return sum_; }
   const Tensor& count() const { return count_; }  // i64 [1]; empty for a share
   bool is_share() const { return !count_; }
+  bool count_is_known() const { return known_ >= 0; }  // on the host
 
   /// Losses over one and the same count, or shares. Throws BadArgument on different counts.
   friend Loss operator+(const Loss& a, const Loss& b);

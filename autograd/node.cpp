@@ -28,6 +28,7 @@ void OperationNode::pass(const Tensor& dy) {
 }
 
 void OperationNode::pull(bool keep_saved) {
+  const Range range(device, name());
   const Tensor dy = std::move(slot);
   slot = Tensor();
   std::array<Edge, max_inputs> edges;

@@ -32,8 +32,9 @@ void Records::begin(int64_t samples) {
   began_ = seconds();
 }
 
-void Records::loss(const Tensor& sum, const Tensor& count) {
-  rows_.back().bytes = sum.device().backend->memory->use(current_mode() == Mode::dry).total;
+void Records::loss(const Tensor& sum, const Tensor& count, std::optional<int64_t> bytes) {
+  const Allocator& memory = *sum.device().backend->memory;
+  rows_.back().bytes = bytes ? *bytes : memory.use(current_mode() == Mode::dry).total;
   Tensor row = figures_.slice(static_cast<int64_t>(rows_.size()) - 1, 1).reshape({2});
   // A replay's loss lies elsewhere.
   launch(device_, kernel::Copy{sum.to(device_).in(), row.slice(0, 1).out(), Write::set});

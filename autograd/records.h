@@ -12,8 +12,9 @@ class Records {
   void clear() { rows_.clear(); }
   /// A micro-batch begins.
   void begin(int64_t samples);
-  /// Its loss is known; backward is about to begin. `count` absent: a share.
-  void loss(const Tensor& sum, const Tensor& count);
+  /// Its loss is known; backward is about to begin, or is done and `bytes` were handed out before.
+  /// `count` absent: a share.
+  void loss(const Tensor& sum, const Tensor& count, std::optional<int64_t> bytes = {});
   void judged(double factor, const MicroGrads& gradients);
   void dropped();
   void end();

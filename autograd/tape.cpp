@@ -44,6 +44,7 @@ Var record(std::shared_ptr<OperationNode> node, std::span<const Var* const> inpu
 }
 
 Tensor Tape::forward(OperationNode& node, Values in) {
+  const Range range(in.empty() ? Device() : in[0]->device(), node.name());
   Saved forgotten;
   if (run_ == Run::later) {
     const ModeScope shapes(Mode::shapes);
@@ -123,6 +124,7 @@ void Tape::backward(const Var& out, const Tensor& cotangent, Graph graph) {
       "[backward] expected a Var recorded in this scope, got one of another");
   require(cotangent.shape() == out.shape(), "[backward] expected a cotangent of shape ",
           out.shape(), ", got ", cotangent.shape());
+  const Range range(cotangent.device(), "backward");
   out.node()->pass(cotangent);
   pull(0, size(), graph);
   if (graph == Graph::release) release();

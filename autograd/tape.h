@@ -49,6 +49,9 @@ class Tape {
   // Random numbers, keyed by what they are for.
   RandomKey random_key(const RandomSite& site);
   const Tensor& samples(Device device);
+  /// These kernels' random numbers read their keys from i64 [B + 1]: samples' indices, cycle's
+  /// number.
+  void keys_at(const Tensor& keys);
   int64_t sample_count() const { return static_cast<int64_t>(sample_indices_.size()); }
 
   // Intervals: run at once, forgotten, run again in backward.
@@ -80,6 +83,7 @@ class Tape {
   std::vector<Interval> intervals_;
   bool in_interval_ = false;
   Tensor samples_;
+  const int64_t* cycle_at_ = nullptr;
   std::unordered_map<uint64_t, uint64_t> calls_;  // of each random site in this micro-batch
 };
 

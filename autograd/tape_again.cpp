@@ -49,7 +49,12 @@ void Tape::end_interval() noexcept {
 
 RandomKey Tape::random_key(const RandomSite& site) {
   const uint64_t name = hash_of(site.seed.value, site.name);
-  return {hash_of(name, "call", calls_[name]++), cycle_.value};
+  return {hash_of(name, "call", calls_[name]++), cycle_.value, cycle_at_};
+}
+
+void Tape::keys_at(const Tensor& keys) {
+  samples_ = keys.slice(0, sample_count());
+  cycle_at_ = static_cast<const int64_t*>(keys.slice(sample_count(), 1).in().data);
 }
 
 const Tensor& Tape::samples(Device device) {

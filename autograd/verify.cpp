@@ -31,6 +31,7 @@ double dot(const Tensor& a, const Tensor& b) {
 CycleOptions without_effects(CycleOptions options) {
   options.consume = nullptr;
   options.at_edge = nullptr;
+  options.graphs = false;
   return options;
 }
 
@@ -123,7 +124,7 @@ CycleReplay::CycleReplay(const Cycle& cycle, std::span<const int64_t> samples, C
 
 // Its sums are copied: an accumulator may free them when the closed cycle is dropped.
 void CycleReplay::run_as_ever(MicroSize size, int64_t declared) {
-  const ClosedCycle closed = cycle_.run(samples_, size, declared, closure_);
+  const ClosedCycle closed = cycle_.run(samples_, size, declared, MicroLoss{closure_});
   for (size_t i = 0; i < exact_.size(); ++i) {
     const TagScope tag(Tag::gradients);
     const GradBuffer& buffer = *closed.buffers()[i];
@@ -200,11 +201,11 @@ CycleReplay::Losses CycleReplay::replay_whole() {
     pieces.push_back({first, one.samples});
     first += one.samples;
   }
-  cycle_.run_whole(samples_, pieces, [this](int64_t from, int64_t count) {
-    Loss loss = closure_(from, count);
-    widen(*Tape::current());
-    return loss;
-  });
+  cycle_.run_whole(samples_, pieces, MicroLoss{[this](int64_t from, int64_t count) {
+                     Loss loss = closure_(from, count);
+                     widen(*Tape::current());
+                     return loss;
+                   }});
   double sum = 0;
   for (const MicroRecord& one : cycle_.records()) sum += one.loss;
   state_.clear();

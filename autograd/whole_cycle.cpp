@@ -62,8 +62,7 @@ void begin_backward(CycleState& state, const Loss& loss, int64_t samples) {
   state.records.begin(samples);
   state.records.loss(value, loss.count());
   state.add(loss, value);
-  if (node->needs_gradient)
-    node->pass(state.cotangent_of(value));
+  if (node->needs_gradient) node->pass(state.cotangent_of(value));
 }
 
 void fold_all(CycleState& state) {
@@ -73,7 +72,7 @@ void fold_all(CycleState& state) {
 }  // namespace
 
 void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> todo,
-                      const Closure& loss) {
+                      const MicroLoss& loss) {
   check_choices(*state_);
   std::vector<Recorded> all;
   state_->records.clear();

@@ -9,6 +9,7 @@ namespace {
 struct F64 final : Accumulator {
   std::string_view name() const override { return "f64"; }
   bool fused() const override { return false; }
+  bool replays() const override { return true; }
   bool running_sum() const override { return false; }
   double error_bound(int64_t k) const override {
     return static_cast<double>(k) * 0x1p-53 + 0x1p-24;

@@ -153,6 +153,7 @@ void check_partition(const Gathered& gathered, std::span<Optimizer* const> optim
 StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
   ClosedCycle closed = std::move(closed_);  // on an exception it is discarded here
   require(!optimizers.empty(), "[step] expected at least one optimizer, got none");
+  const Range range(optimizers[0]->parameter(0).master.device(), "step");
   const double clip = optimizers[0]->clip_;
   for (const Optimizer* one : optimizers)
     require(one->clip_ == clip, "[step] expected one clip for all optimizers, got ", clip, " and ",

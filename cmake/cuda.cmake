@@ -48,7 +48,8 @@ if(ACCRUE_CUDA AND cuda_sources)
 endif()
 
 if(ACCRUE_HAS_CUDA)
-  accrue_library(cuda cuda PUBLIC accrue_core PRIVATE CUDA::cudart CUDA::cublasLt ${CUDNN_LIBRARY})
+  accrue_library(cuda cuda PUBLIC accrue_core PRIVATE CUDA::cudart CUDA::cublasLt ${CUDNN_LIBRARY}
+                 ${CMAKE_DL_LIBS}) # NVTX looks for a profiler
   file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cu)
   target_sources(accrue_cuda PRIVATE ${kernels})
   target_include_directories(accrue_cuda SYSTEM PRIVATE ${CUDNN_INCLUDE_DIR})

@@ -13,7 +13,7 @@ struct DropoutHead {
   int length = 0;
 
   ACCRUE_DEVICE DropoutHead(const DropoutArgs& args, const AttentionSizes& sizes, int b, int h)
-      : key(args.key),
+      : key(args.key.resolved()),
         sample(args.samples ? args.samples[b * args.stride] : 0),
         first_row(int64_t{h} * sizes.length),
         length(sizes.length) {}

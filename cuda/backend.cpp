@@ -1,6 +1,9 @@
 // The table of the `cuda` backend.
+#include "accrue/cuda/graph.h"
 #include "accrue/cuda/kernels.h"
+#include "accrue/cuda/ranges.h"
 #include "accrue/cuda/runtime.h"
+#include "accrue/cuda/upload.h"
 
 namespace accrue {
 namespace {
@@ -53,7 +56,10 @@ Device Device::cuda() {
                               with(cuda::stochastic_add),
                               with(cuda::fixed_point_add, cuda::fixed_point_add_workspace)},
                              cuda::to_host,
-                             cuda::from_host};
+                             cuda::from_host,
+                             &cuda::graph_calls,
+                             &cuda::range_calls,
+                             cuda::make_upload};
   return {&table};
 }
 

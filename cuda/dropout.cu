@@ -25,11 +25,11 @@ struct DropArgs {
 
 /// factor or 0 for the elements 4·quad … 4·quad + 4·Q − 1 of a sample.
 template <int Q, class T>
-__device__ inline void factors_of(const DropArgs<T>& a, int64_t sample, int64_t quad,
-                                  WideOf<T> (&factors)[4 * Q]) {
+__device__ inline void factors_of(const DropArgs<T>& a, const RandomKey& key, int64_t sample,
+                                  int64_t quad, WideOf<T> (&factors)[4 * Q]) {
 #pragma unroll
   for (int q = 0; q < Q; ++q) {
-    const std::array<uint32_t, 4> bits = a.key.draw(sample, static_cast<uint64_t>(quad + q));
+    const std::array<uint32_t, 4> bits = key.draw(sample, static_cast<uint64_t>(quad + q));
 #pragma unroll
     for (int i = 0; i < 4; ++i)
       factors[4 * q + i] = bits[i] >> 8 >= a.threshold ? a.factor : WideOf<T>{0};
@@ -40,6 +40,7 @@ __device__ inline void factors_of(const DropArgs<T>& a, int64_t sample, int64_t 
 template <class T, int V>
 __global__ void __launch_bounds__(threads) dropout_kernel(const __grid_constant__ DropArgs<T> a) {
   using Wide = WideOf<T>;
+  const RandomKey key = a.key.resolved();
   const int64_t first =
       (static_cast<int64_t>(blockIdx.x) * (threads * each_thread) + threadIdx.x) * V;
   for (int64_t b = blockIdx.y; b < a.batch; b += gridDim.y) {
@@ -59,7 +60,7 @@ __global__ void __launch_bounds__(threads) dropout_kernel(const __grid_constant_
       Wide values[V], factors[V], sums[V] = {};
       x[u].widen(values);
       if (a.add) before[u].widen(sums);
-      factors_of<V / 4>(a, sample, e / 4, factors);
+      factors_of<V / 4>(a, key, sample, e / 4, factors);
 #pragma unroll
       for (int v = 0; v < V; ++v) sums[v] += values[v] * factors[v];
       store<V>(a.y + start + e, sums);
@@ -72,10 +73,11 @@ template <class T>
 __global__ void __launch_bounds__(threads)
     dropout_any_kernel(const __grid_constant__ DropArgs<T> a) {
   using Wide = WideOf<T>;
+  const RandomKey key = a.key.resolved();
   const int64_t quad = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
   for (int64_t b = blockIdx.y; b < a.batch && 4 * quad < a.size; b += gridDim.y) {
     Wide factors[4];
-    factors_of<1>(a, a.samples[b], quad, factors);
+    factors_of<1>(a, key, a.samples[b], quad, factors);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if (4 * quad + i >= a.size) continue;

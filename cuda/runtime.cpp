@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "accrue/cuda/check.h"
+#include "accrue/cuda/graph.h"
 #include "accrue/cuda/probe.h"
 #include "accrue/cuda/staging.h"
 
@@ -148,13 +149,18 @@ Allocator& allocator() {
 }
 
 void to_host(void* host, const void* device, size_t bytes) {
+  refuse_in_graph("copy to the host");
   runtime().staging.to_host(host, device, bytes);
 }
 
 void from_host(void* device, const void* host, size_t bytes) {
+  refuse_in_graph("copy from the host");
   runtime().staging.from_host(device, host, bytes);
 }
 
-void synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream())); }
+void synchronize() {
+  refuse_in_graph("wait for the device");
+  CUDA_CHECK(cudaStreamSynchronize(stream()));
+}
 
 }  // namespace accrue::cuda

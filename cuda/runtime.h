@@ -25,8 +25,8 @@ const Properties& properties();
 /// after what still uses them.
 Allocator& allocator();
 
-/// Copies in the stream's order. to_host() waits until the bytes are there; after from_host() the
-/// host's bytes may be changed: it waits only where much is under way.
+/// Copies in the stream's order, none while a graph is made. to_host() waits until the bytes are
+/// there; after from_host() the host's bytes may be changed: it waits only where much is under way.
 void to_host(void* host, const void* device, size_t bytes);
 void from_host(void* device, const void* host, size_t bytes);
 

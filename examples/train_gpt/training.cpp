@@ -99,6 +99,7 @@ Training::Training(const Options& o, const Data& d)
 CycleOptions Training::choices() {
   CycleOptions chosen = cycle_options(options.accumulation, scale, matrices, vectors);
   chosen.noise_scale = options.schedules.by == "noise";
+  chosen.graphs = options.device.backend->graphs != nullptr;
   chosen.at_edge = [this](MicroStep done) {
     if (told)
       told("step", static_cast<double>(done.value * unit(options)) / static_cast<double>(batch()));
@@ -129,11 +130,10 @@ StepReport Training::try_step() {
   // leads to it again.
   loader.set_batch(batch());
   const TokenBatch batch = loader.peek();
-  const auto counted_loss = [this](const TokenBatch& micro) {
-    samples += micro.tokens.shape()[0];
-    return loss(micro);
-  };
-  ClosedCycle closed = cycle.run(batch, {.samples = options.micro_batch}, counted_loss);
+  const int64_t done = cycle.micro_batches().value * unit(options);
+  ClosedCycle closed = cycle.run(batch, {.samples = options.micro_batch},
+                                 [this](const TokenBatch& micro) { return loss(micro); });
+  samples += static_cast<int64_t>(batch.indices.size()) - done;
   const std::optional<Prefix> prefix = closed.prefix();
   const StepReport report = accrue::step(std::move(closed), matrices, vectors);
   loader.skip();

@@ -77,9 +77,8 @@ In transposed(In x) {
   return x;
 }
 
-Tensor multiply(const char* name, const Tensor& x, const Tensor& weight, bool transpose,
-                const In& bias) {
-  const In w = transpose ? transposed(weight.in()) : weight.in();
+/// Memory for x·w + bias, which can be computed.
+Tensor product(const char* name, const Tensor& x, const In& w, const In& bias, bool transpose) {
   require(x.shape().rank >= 1 && w.shape.rank == 2 && x.shape()[-1] == w.shape[0], "[", name,
           "] expected x […, K] and w [K, N], got ", x.shape(), " and ", w.shape,
           transpose ? " (transposed)" : "");
@@ -92,7 +91,13 @@ Tensor multiply(const char* name, const Tensor& x, const Tensor& weight, bool tr
   require(w.shape[0] > 0, "[", name, "] expected at least one column, got ", x.shape());
   Shape shape = x.shape();
   shape[-1] = w.shape[1];
-  Tensor y(shape, x.dtype(), x.device());
+  return {shape, x.dtype(), x.device()};
+}
+
+Tensor multiply(const char* name, const Tensor& x, const Tensor& weight, bool transpose,
+                const In& bias) {
+  const In w = transpose ? transposed(weight.in()) : weight.in();
+  Tensor y = product(name, x, w, bias, transpose);
   launch(x.device(), Matmul{rows(x.in()), w, rows(y.out()), Write::set, bias});
   return y;
 }
@@ -113,6 +118,12 @@ void multiply_backward(const Tensor& x, const Tensor& w, const Tensor& dy, Edge 
   }
 }
 
+void pass_sum(const Edge& edge, const Tensor& dy) {
+  if (!edge) return;
+  const Deposit d = edge.place();
+  launch(dy.device(), SumTo{rows(dy.in()), d.into, d.write});
+}
+
 struct LinearOp {
   Tensor forward(Saved& saved, const Tensor& x, const Tensor& w, const Tensor& b) const {
     saved = {x, w};
@@ -120,10 +131,32 @@ struct LinearOp {
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dw, Edge db) const {
     multiply_backward(saved[0], saved[1], dy, dx, dw, false);
-    if (db) {
-      const Deposit d = db.place();
-      launch(dy.device(), SumTo{rows(dy.in()), d.into, d.write});
-    }
+    pass_sum(db, dy);
+  }
+};
+
+struct GeluMlpOp {
+  Tensor forward(Saved& saved, const Tensor& x, const Tensor& fc, const Tensor& fc_bias,
+                 const Tensor& proj, const Tensor& proj_bias) const {
+    Tensor z = product("gelu_mlp", x, fc.in(), fc_bias.in(), false);
+    Tensor hidden = empty_like(z);
+    launch(x.device(), MatmulUnary{UnaryFormula::gelu, rows(x.in()), fc.in(), fc_bias.in(),
+                                   rows(z.out()), rows(hidden.out())});
+    saved = {x, fc, z, proj};
+    return multiply("gelu_mlp", hidden, proj, false, proj_bias.in());
+  }
+  void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dfc, Edge dfc_bias, Edge dproj,
+                Edge dproj_bias) const {
+    const Tensor &x = saved[0], &fc = saved[1], &z = saved[2], &proj = saved[3];
+    Tensor dz = empty_like(z), hidden = empty_like(z);
+    launch(dy.device(),
+           MatmulUnaryBackward{UnaryFormula::gelu, rows(dy.in()), transposed(proj.in()),
+                               rows(z.in()), rows(dz.out()), rows(hidden.out())});
+    multiply_backward(hidden, proj, dy, {}, dproj, false);
+    hidden = {};  // before dx needs memory
+    pass_sum(dproj_bias, dy);
+    multiply_backward(x, fc, dz, dx, dfc, false);
+    pass_sum(dfc_bias, dz);
   }
 };
 
@@ -199,6 +232,10 @@ Var matmul_transposed(const Var& x, const Var& w) {
 }
 Var linear(const Var& x, const Var& w, const Var& b) {
   return record("linear", LinearOp{}, x, w, b);
+}
+Var gelu_mlp(const Var& x, const Var& fc, const Var& fc_bias, const Var& proj,
+             const Var& proj_bias) {
+  return record("gelu_mlp", GeluMlpOp{}, x, fc, fc_bias, proj, proj_bias);
 }
 Var gelu(const Var& x) { return record("gelu", UnaryOp{UnaryFormula::gelu}, x); }
 Var silu(const Var& x) { return record("silu", UnaryOp{UnaryFormula::silu}, x); }

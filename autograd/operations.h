@@ -18,6 +18,12 @@ Var matmul_transposed(const Var& x, const Var& w);
 /// y = x·w + b. x […, K], w [K, N], b [N], y […, N].
 Var linear(const Var& x, const Var& w, const Var& b);
 
+/// y = gelu(x·fc + fc_bias)·proj + proj_bias, a transformer's two layers between attentions.
+/// x […, C]; fc [C, H]; fc_bias [H]; proj [H, D]; proj_bias [D]; y […, D]. Of the hidden states
+/// only those before gelu are kept: backward makes gelu's values together with its slopes.
+Var gelu_mlp(const Var& x, const Var& fc, const Var& fc_bias, const Var& proj,
+             const Var& proj_bias);
+
 /// GPT-2's gelu: x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))). Source: arXiv 1606.08415.
 Var gelu(const Var& x);
 /// x·sigmoid(x).

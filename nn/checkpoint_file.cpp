@@ -93,16 +93,12 @@ SafetensorsFile open_verified(const std::string& path, bool& other_format) {
   SafetensorsFile file(path);
   const auto& metadata = file.metadata();
   const auto place = checksum_place(file.file());
-  const bool first_format = metadata.contains("sha256") && !metadata.contains(format_key);
-  require(place || first_format, "[checkpoint] expected a checksum in '", path,
+  require(place.has_value(), "[checkpoint] expected a checksum in '", path,
           "', got none; was it written by a checkpoint?");
-  if (place) {
-    const std::string_view sum(reinterpret_cast<const char*>(file.file().data()) + *place, digits);
-    require(sum == checksum(file.file(), *place), "[checkpoint] expected the contents of '", path,
-            "' to have the checksum they were written with, got another: the file is damaged");
-  }
-  const auto found = metadata.find(format_key);
-  const std::string version = found == metadata.end() ? "1" : found->second;
+  const std::string_view sum(reinterpret_cast<const char*>(file.file().data()) + *place, digits);
+  require(sum == checksum(file.file(), *place), "[checkpoint] expected the contents of '", path,
+          "' to have the checksum they were written with, got another: the file is damaged");
+  const std::string version = metadata.contains(format_key) ? metadata.at(format_key) : "none";
   other_format = version != format;
   require(!other_format, "[checkpoint] expected format ", format, " in '", path, "', got format ",
           version, "; try the version of accrue that wrote it, or begin anew in another folder");

@@ -23,12 +23,6 @@ Var embedding(const Var& table, const Tensor& ids);
 /// al., JMLR 15, 2014.
 Var dropout(const Var& x, double p, const RandomSite& site);
 
-/// y = gelu(x·fc + fc_bias)·proj + proj_bias, a transformer's two layers between attentions.
-/// x […, C]; fc [C, H]; fc_bias [H]; proj [H, D]; proj_bias [D]; y […, D]. Of the hidden states
-/// only those before gelu are kept: backward makes gelu's values together with its slopes.
-Var gelu_mlp(const Var& x, const Var& fc, const Var& fc_bias, const Var& proj,
-             const Var& proj_bias);
-
 /// Causal multi-head attention; the T×T matrix is never stored. qkv [B, T, 3C]: queries, keys,
 /// values, each of `heads` parts; y [B, T, C]. Dropout with probability p on the attention weights.
 /// Source: Vaswani et al., arXiv 1706.03762; Dao et al., arXiv 2205.14135.

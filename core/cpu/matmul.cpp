@@ -70,9 +70,8 @@ dnnl_status_t sgemm_part(const Product& p, int64_t row, int64_t rows, int64_t co
 }
 
 void activate_rows(const Product& p) {
-  constexpr int64_t work_of_exp = 4;  // simple operations
   if (!p.activation) return;
-  parallel_rows(p.M, p.N * work_of_exp,
+  parallel_rows(p.M, 4 * p.N,  // an exp is some four simple operations
                 [&](int64_t first, int64_t last) { activate(p, first, last - first, 0, p.N); });
 }
 
@@ -108,53 +107,7 @@ void sgemm(const Product& p) {
   check_dnnl(static_cast<dnnl_status_t>(worst), "dnnl_sgemm");
 }
 
-namespace {
-
-/// The rows of c and terms of the sum in `part` of a product.
-kernel::Matmul part_of(const kernel::Matmul& whole, int64_t row, int64_t rows, int64_t term,
-                       int64_t terms) {
-  const auto move = [](auto* data, int64_t elements, DType dtype) {
-    using Byte = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(data)>>,
-                                    const std::byte, std::byte>;
-    return data ? static_cast<Byte*>(data) + elements * static_cast<int64_t>(size_of(dtype))
-                : nullptr;
-  };
-  kernel::Matmul part = whole;
-  part.a.data =
-      move(whole.a.data, row * whole.a.strides[0] + term * whole.a.strides[1], whole.a.dtype);
-  part.b.data = move(whole.b.data, term * whole.b.strides[0], whole.b.dtype);
-  part.c.data = move(whole.c.data, row * whole.c.strides[0], whole.c.dtype);
-  part.a.shape = {rows, terms};
-  part.b.shape[0] = terms;
-  part.c.shape[0] = rows;
-  if (term > 0) {
-    part.write = Write::add;
-    part.bias = {};
-  }
-  return part;
-}
-
-/// Calls act(part) for the parts in which this product goes best. A weight's gradient in bf16 takes
-/// a transposed copy of a; parts keep it in the second-level cache and its rows short (long rows at
-/// a stride of a power of two share few cache sets).
-template <class Act>
-void for_each_part(const kernel::Matmul& args, const Act& act) {
-  constexpr int64_t most_rows = 3072, most_terms = 512;
-  const Product p(args);
-  if (takes_tiles(p) || !p.a.transposed || args.b.packs || !p.plain(DType::bf16, DType::f32))
-    return act(args);
-  const auto even = [](int64_t total, int64_t most) {
-    const int64_t parts = (total + most - 1) / most;
-    return parts <= 1 ? total : (total / parts + 63) / 64 * 64;
-  };
-  const int64_t rows = even(p.M, most_rows), terms = even(p.K, most_terms);
-  if (rows == p.M && terms == p.K) return act(args);
-  for (int64_t row = 0; row < p.M; row += rows)
-    for (int64_t term = 0; term < p.K; term += terms)
-      act(part_of(args, row, std::min(rows, p.M - row), term, std::min(terms, p.K - term)));
-}
-
-size_t part_workspace(const kernel::Matmul& args) {
+size_t matmul_workspace(const kernel::Matmul& args) {
   const Product product(args);
   if (takes_tiles(product)) return tiles_workspace(product);
   if (const Primitive* primitive = find_primitive(product))
@@ -163,27 +116,14 @@ size_t part_workspace(const kernel::Matmul& args) {
   return fallback_workspace(product);
 }
 
-void run_part(const kernel::Matmul& args, void* memory) {
+void matmul(const kernel::Matmul& args, void* workspace) {
   const Product product(args);
   if (product.M == 0 || product.N == 0) return;
-  if (takes_tiles(product)) return multiply_tiles(product, memory);
+  if (takes_tiles(product)) return multiply_tiles(product, workspace);
   if (Primitive* primitive = find_primitive(product))
-    return run_primitive(*primitive, product, memory);
+    return run_primitive(*primitive, product, workspace);
   if (product.plain(DType::f32, DType::f32)) return sgemm(product);
-  run_fallback(product, memory);
-}
-
-}  // namespace
-
-size_t matmul_workspace(const kernel::Matmul& args) {
-  size_t bytes = 0;
-  for_each_part(args,
-                [&](const kernel::Matmul& part) { bytes = std::max(bytes, part_workspace(part)); });
-  return bytes;
-}
-
-void matmul(const kernel::Matmul& args, void* workspace) {
-  for_each_part(args, [&](const kernel::Matmul& part) { run_part(part, workspace); });
+  run_fallback(product, workspace);
 }
 
 namespace {

@@ -12,13 +12,6 @@ namespace {
 
 using dnnl::memory;
 
-/// Where b comes from.
-enum class Source : uint8_t {
-  plain,      // as it lies in memory
-  workspace,  // packed for this call; a is transposed into the workspace as well
-  kept        // packed once per cycle, in the weight's Packs
-};
-
 /// What of a product a primitive depends on.
 struct Key {
   int64_t M, N, K, a_ld, b_ld, c_ld;
@@ -26,7 +19,7 @@ struct Key {
   bool a_transposed, b_transposed, add;
   DType in, out, bias;
   bool has_bias;
-  Source source;
+  bool kept;  // b is packed once per cycle, in the weight's Packs
 
   bool operator==(const Key&) const = default;
 };
@@ -43,7 +36,7 @@ struct Hash {
     const uint64_t bits = uint64_t(key.threads) << 32 | key.a_transposed << 0 |
                           key.b_transposed << 1 | key.add << 2 | key.has_bias << 3 |
                           int(key.in) << 4 | int(key.out) << 8 | int(key.bias) << 12 |
-                          int(key.source) << 16;
+                          key.kept << 16;
     return mix(hash, bits);
   }
 };
@@ -83,8 +76,8 @@ class Primitive {
   explicit Primitive(const Key& key) : key_(key) { make(); }
   bool exists() const { return static_cast<bool>(matmul_); }
   size_t workspace(const Product& p) const {
-    if (key_.source == Source::kept) entry(p);
-    return scratch_bytes_ + a_bytes_ + (key_.source == Source::workspace ? b_bytes_ : 0);
+    if (key_.kept) entry(p);
+    return scratch_bytes_;
   }
   void run(const Product& p, void* workspace);
 
@@ -93,23 +86,21 @@ class Primitive {
   Packs::Entry& entry(const Product& p) const {
     return p.args.b.packs->entry(layout_, b_bytes_, Device::cpu());
   }
-  const void* packed(const Product& p, void* workspace);
+  const void* packed(const Product& p);
 
   Key key_;
   dnnl::matmul matmul_;
   Packing packing_;
   uint64_t layout_ = 0;  // of b, among the weight's Packs
-  size_t scratch_bytes_ = 0, a_bytes_ = 0, b_bytes_ = 0;
+  size_t scratch_bytes_ = 0, b_bytes_ = 0;
   memory a_, b_, c_, bias_, scratch_;
 };
 
 void Primitive::make() {
   const Key& k = key_;
-  const bool packs = k.source != Source::plain, turned = k.source == Source::workspace;
-  const auto a = turned ? describe(k.M, k.K, k.in, k.K, false)
-                        : describe(k.M, k.K, k.in, k.a_ld, k.a_transposed);
-  const auto b = packs ? memory::desc({k.K, k.N}, type_of(k.in), memory::format_tag::any)
-                       : describe(k.K, k.N, k.in, k.b_ld, k.b_transposed);
+  const auto a = describe(k.M, k.K, k.in, k.a_ld, k.a_transposed);
+  const auto b = k.kept ? memory::desc({k.K, k.N}, type_of(k.in), memory::format_tag::any)
+                        : describe(k.K, k.N, k.in, k.b_ld, k.b_transposed);
   const auto c = describe(k.M, k.N, k.out, k.c_ld, false);
   const auto bias = k.has_bias ? describe(1, k.N, k.bias, k.N, false) : memory::desc();
   dnnl::primitive_attr attributes;
@@ -125,8 +116,8 @@ void Primitive::make() {
   // Its reference implementation is slower than the routes that remain, its gemm than sgemm.
   const bool blocked = made && std::strncmp(made.impl_info_str(), "brg", 3) == 0;
   const bool gemm = made && std::strncmp(made.impl_info_str(), "gemm", 4) == 0;
-  if (!blocked && !(gemm && !packs && k.in == DType::bf16)) return;
-  if (packs) {
+  if (!blocked && !(gemm && !k.kept && k.in == DType::bf16)) return;
+  if (k.kept) {
     packing_ = packing_of(made.weights_desc(), k.in);
     if (packing_.width == 0) return;
     b_bytes_ = aligned(made.weights_desc().get_size());
@@ -134,7 +125,6 @@ void Primitive::make() {
                          int64_t(k.b_transposed), int64_t(k.in)})
       layout_ = mix(layout_, part);
   }
-  if (turned) a_bytes_ = aligned(k.M * k.K * size_of(k.in));
   scratch_bytes_ = aligned(made.scratchpad_desc().get_size());
   a_ = memory(made.src_desc(), engine(), nullptr);
   b_ = memory(made.weights_desc(), engine(), nullptr);
@@ -144,12 +134,8 @@ void Primitive::make() {
   matmul_ = dnnl::matmul(made);
 }
 
-const void* Primitive::packed(const Product& p, void* workspace) {
-  if (key_.source == Source::plain) return p.args.b.data;
-  if (key_.source == Source::workspace) {
-    pack_matrix(p.args.b.data, p.b, p.K, p.N, packing_, workspace);
-    return workspace;
-  }
+const void* Primitive::packed(const Product& p) {
+  if (!key_.kept) return p.args.b.data;
   Packs::Entry& kept = entry(p);
   void* place = kept.data.data<uint8_t>();
   if (!kept.valid) pack_matrix(p.args.b.data, p.b, p.K, p.N, packing_, place);
@@ -159,14 +145,8 @@ const void* Primitive::packed(const Product& p, void* workspace) {
 
 void Primitive::run(const Product& p, void* workspace) {
   static thread_local dnnl::stream stream(engine());
-  char* const place = static_cast<char*>(workspace);
   void* a = const_cast<void*>(p.args.a.data);
-  if (key_.source == Source::workspace) {
-    a = place + scratch_bytes_;
-    transpose_matrix(static_cast<const uint16_t*>(p.args.a.data), p.a.ld, p.K, p.M,
-                     static_cast<uint16_t*>(a), p.K);
-  }
-  void* b = const_cast<void*>(packed(p, place + scratch_bytes_ + a_bytes_));
+  void* b = const_cast<void*>(packed(p));
   const auto point = [](memory& memory, void* data) {
     check_dnnl(dnnl_memory_set_data_handle(memory.get(), data), "dnnl_memory_set_data_handle");
     return memory.get();
@@ -175,7 +155,7 @@ void Primitive::run(const Product& p, void* workspace) {
       {DNNL_ARG_SRC, point(a_, a)},
       {DNNL_ARG_WEIGHTS, point(b_, b)},
       {DNNL_ARG_DST, point(c_, p.args.c.data)},
-      {DNNL_ARG_SCRATCHPAD, point(scratch_, place)},
+      {DNNL_ARG_SCRATCHPAD, point(scratch_, workspace)},
   };
   if (key_.has_bias)
     arguments[4] = {DNNL_ARG_BIAS, point(bias_, const_cast<void*>(p.args.bias.data))};
@@ -186,7 +166,7 @@ void Primitive::run(const Product& p, void* workspace) {
 namespace {
 
 /// The primitive with these layouts of b; null if oneDNN has none.
-Primitive* find(const Product& p, Source source) {
+Primitive* find(const Product& p, bool kept) {
   // One cache per thread: the primitives hold the addresses of the call.
   static thread_local std::unordered_map<Key, Primitive, Hash> cache;
   const bool has_bias(p.args.bias);
@@ -204,7 +184,7 @@ Primitive* find(const Product& p, Source source) {
                 p.args.c.dtype,
                 has_bias ? p.args.bias.dtype : DType::f32,
                 has_bias,
-                source};
+                kept};
   auto found = cache.find(key);
   if (found == cache.end()) {
     constexpr size_t bound = 4096;  // ragged shapes without end must not fill the memory
@@ -229,18 +209,15 @@ Primitive* find_primitive(const Product& p) {
     // cache a kept layout gains nothing and costs as much memory as the weight.
     constexpr int64_t few_rows = 128, small_weight = 1 << 19;
     const bool kept = p.args.b.packs && p.M > 1 && p.M <= few_rows && p.K * p.N <= small_weight;
-    return kept ? find(p, Source::kept) : nullptr;
+    return kept ? find(p, true) : nullptr;
   }
   // oneDNN 2.6 has no f16 on a CPU.
   if (!p.plain(DType::bf16, DType::bf16) && !p.plain(DType::bf16, DType::f32)) return nullptr;
   // The head of a large vocabulary is read from memory either way.
   constexpr int64_t largest_kept = 1 << 24;
-  Primitive* primitive = nullptr;
-  if (p.args.b.packs && p.K * p.N <= largest_kept)
-    primitive = find(p, Source::kept);
-  else if (p.a.transposed && p.M > 1)
-    primitive = find(p, Source::workspace);
-  return primitive ? primitive : find(p, Source::plain);
+  const bool kept = p.args.b.packs && p.K * p.N <= largest_kept;
+  Primitive* primitive = kept ? find(p, true) : nullptr;
+  return primitive ? primitive : find(p, false);
 }
 
 size_t primitive_workspace(const Primitive& primitive, const Product& p) {

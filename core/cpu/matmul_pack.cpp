@@ -153,18 +153,4 @@ void pack_matrix(const void* b, MatrixLayout layout, int64_t K, int64_t N, const
     pack_all(static_cast<const uint32_t*>(b), layout, K, N, packing, static_cast<uint32_t*>(to));
 }
 
-void transpose_matrix(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
-                      int64_t to_ld) {
-  constexpr int64_t block = 2 * tile;
-  const auto blocks = (columns + block - 1) / block;
-  parallel_rows(blocks, block * rows, [=](int64_t first, int64_t last) {
-    // Along the rows: a hardware prefetch follows them, but not a column.
-    for (int64_t row = 0; row < rows; row += block)
-      for (int64_t column = first * block; column < std::min(last * block, columns);
-           column += block)
-        transpose_block(from + row * ld + column, ld, std::min(block, rows - row),
-                        std::min(block, columns - column), to + column * to_ld + row, to_ld);
-  });
-}
-
 }  // namespace accrue::cpu

@@ -72,11 +72,7 @@ struct Packing {
 };
 /// to = b in this layout. The dtype is bf16 (pair 2) or f32 (pair 1).
 void pack_matrix(const void* b, MatrixLayout, int64_t K, int64_t N, const Packing&, void* to);
-/// to [columns, rows] = the transpose of from [rows, columns], bf16.
-void transpose_matrix(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
-                      int64_t to_ld);
-
-/// The same for a square of 32, or what of it lies in the matrix; by the calling thread.
+/// to [columns, rows] = the transpose of a bf16 square of 32, or of what of it lies in the matrix.
 void transpose_block(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
                      int64_t to_ld);
 

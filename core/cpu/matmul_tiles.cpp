@@ -51,8 +51,8 @@ struct Tiles {
 };
 
 /// to [32, 32] = or += a [32, K]·b; a in squares of 32 terms, b in blocks of 32 columns. Adding
-/// goes on where the sum of the terms before stopped: the bits do not depend on where K was cut.
-/// Calls meanwhile() once for every 32 terms: what it does, the CPU does while the tiles multiply.
+/// goes on where the terms before stopped: the bits do not depend on where K was cut. meanwhile(),
+/// called once for every 32 terms, runs while the tiles multiply.
 template <class Meanwhile>
 void multiply_strip(const uint16_t* a, const uint16_t* b, int64_t K, float* to, int64_t ld,
                     bool add, const Meanwhile& meanwhile) {
@@ -62,10 +62,7 @@ void multiply_strip(const uint16_t* a, const uint16_t* b, int64_t K, float* to, 
     _tile_loadd(2, to + tile * ld, ld * 4);
     _tile_loadd(3, to + tile * ld + tile, ld * 4);
   } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
   }
   for (int64_t k = 0; k < K; k += strip, a += strip * strip, b += strip * strip) {
     _tile_loadd(4, a, strip * 2);
@@ -88,15 +85,12 @@ void multiply_strip(const uint16_t* a, const uint16_t* b, int64_t K, float* to, 
 
 bool have_tiles() { return false; }
 struct Tiles {};
-template <class Meanwhile>
-void multiply_strip(const uint16_t*, const uint16_t*, int64_t, float*, int64_t, bool,
-                    const Meanwhile&) {}
+void multiply_strip(auto&&...) {}
 
 #endif
 
-/// How a product is cut: blocks of c for the threads to share out, and terms that are taken at
-/// once. A block's product, its part of a and of b lie in a second-level cache together; a strip's
-/// part of b in the first-level cache.
+/// Blocks of c for the threads to share out, and terms that are taken at once: a block and its
+/// parts of a and b lie in the second-level cache, a strip's part of b in the first-level cache.
 struct Cut {
   int64_t rows, columns, terms;  // of a block, whole strips
   int64_t row_blocks, column_blocks;
@@ -141,8 +135,7 @@ size_t packed_bytes(const Product& p) {
 Packing packing_of(int64_t terms) { return {strip, 2, strip * strip, whole_strips(terms) * strip}; }
 
 Packs::Entry& kept_entry(const Product& p) {
-  constexpr uint64_t ours = 0x74696c6573;  // apart from oneDNN's layouts
-  const uint64_t layout = ours << 1 | p.b.transposed;
+  const uint64_t layout = 0x74696c6573 << 1 | p.b.transposed;  // apart from oneDNN's
   return p.args.b.packs->entry(layout, packed_bytes(p), Device::cpu());
 }
 
@@ -159,6 +152,11 @@ const uint16_t* packed_b(const Product& p, const Cut& cut, void* workspace) {
   return place;
 }
 
+/// The part of c that is made at once.
+struct Block {
+  int64_t row = 0, rows = 0, column = 0, columns = 0;
+};
+
 /// A block of the product on its way from the cache to c = or += product + bias, a piece of a row
 /// at a time.
 struct Delivery {
@@ -167,21 +165,22 @@ struct Delivery {
   Put put = nullptr;
   const Product* p = nullptr;
   const float* product = nullptr;
-  int64_t ld = 0, row = 0, last_row = 0, column = 0, columns = 0, at = 0;
-  int64_t piece = 128;  // what a core can work through beside a step of the tiles; measured
+  int64_t ld = 0;
+  Block left;
+  int64_t piece = 0;  // columns: what a core works through beside a step of the tiles; measured
+  int64_t at = 0;
 
-  bool done() const { return row == last_row; }
-  int64_t pieces() const { return done() ? 0 : (last_row - row) * ((columns + piece - 1) / piece); }
+  bool done() const { return left.rows == 0; }
+  int64_t pieces() const { return done() ? 0 : left.rows * ((left.columns + piece - 1) / piece); }
   void step() {
-    const int64_t count = std::min(piece, columns - at);
-    put(*p, product + at, row, column + at, count);
-    if (p->activation) activate(*p, row, 1, column + at, count);
-    at += count;
-    if (at == columns) {
-      at = 0;
-      ++row;
-      product += ld;
-    }
+    const int64_t count = std::min(piece, left.columns - at);
+    put(*p, product + at, left.row, left.column + at, count);
+    if (p->activation) activate(*p, left.row, 1, left.column + at, count);
+    if ((at += count) < left.columns) return;
+    at = 0;
+    ++left.row;
+    --left.rows;
+    product += ld;
   }
 };
 
@@ -193,16 +192,10 @@ void put_piece(const Product& p, const float* product, int64_t row, int64_t colu
   const int64_t ahead = write == Write::set ? 2 * p.c.ld : 128;
   for (int64_t j = 0; j < columns; j += 64 / sizeof(Out)) __builtin_prefetch(c + ahead + j, 1);
   const Bias* bias = static_cast<const Bias*>(p.args.bias.data);
-  if (bias) {
-    bias += column;
-    by_register(0, columns, [=](int64_t j, auto mover) {
-      put(Writing<write>{}, mover, c + j, mover.load(product + j) + mover.load(bias + j));
-    });
-  } else {
-    by_register(0, columns, [=](int64_t j, auto mover) {
-      put(Writing<write>{}, mover, c + j, mover.load(product + j));
-    });
-  }
+  by_register(0, columns, [=](int64_t j, auto mover) {
+    const Floats value = mover.load(product + j);
+    put(Writing<write>{}, mover, c + j, bias ? value + mover.load(bias + column + j) : value);
+  });
 }
 
 Delivery::Put put_of(const Product& p) {
@@ -252,8 +245,7 @@ class Worker {
         a_(reinterpret_cast<uint16_t*>(memory + 2 * cut.product_bytes())),
         b_(a_ + cut.a_bytes(p.K) / sizeof(uint16_t)) {}
 
-  /// Block by block, down the columns of a group. While a block is made, the one before is
-  /// delivered.
+  /// Block by block along the rows. While a block is made, the one before is delivered.
   void run(int64_t first, int64_t last) {
     for (int64_t block = first; block < last; ++block) make(block);
     while (!delivery_.done()) delivery_.step();
@@ -266,26 +258,21 @@ class Worker {
   };
 
   void make(int64_t block) {
-    row_ = block / cut_.column_blocks * cut_.rows;
-    column_ = block % cut_.column_blocks * cut_.columns;
-    rows_ = std::min(cut_.rows, p_.M - row_);
-    columns_ = std::min(cut_.columns, p_.N - column_);
-    if (cut_.group && row_ >= held_last_) {
-      held_ = row_;
-      held_last_ = std::min(row_ + cut_.group * cut_.rows, p_.M);
+    const int64_t row = block / cut_.column_blocks * cut_.rows;
+    const int64_t column = block % cut_.column_blocks * cut_.columns;
+    block_ = {row, std::min(cut_.rows, p_.M - row), column, std::min(cut_.columns, p_.N - column)};
+    if (cut_.group && block_.row >= held_last_) {
+      held_ = block_.row;
+      held_last_ = std::min(block_.row + cut_.group * cut_.rows, p_.M);
       pack_a(held_, held_last_ - held_, 0, p_.K, a_);
     }
     for (int64_t term = 0; term < p_.K; term += cut_.terms) {
       const int64_t terms = std::min(cut_.terms, p_.K - term);
-      if (!cut_.group) pack_a(row_, rows_, term, terms, a_);
+      if (!cut_.group) pack_a(block_.row, block_.rows, term, terms, a_);
       multiply(part_of_b(term, terms), term, terms);
     }
     while (!delivery_.done()) delivery_.step();
-    delivery_ = {put_,     &p_,
-                 product_, cut_.columns,
-                 row_,     row_ + rows_,
-                 column_,  columns_,
-                 0,        p_.activation ? 64 : 128};
+    delivery_ = {put_, &p_, product_, cut_.columns, block_, p_.activation ? 64 : 128};
     std::swap(product_, other_);
   }
 
@@ -314,19 +301,20 @@ class Worker {
   Blocks part_of_b(int64_t term, int64_t terms) {
     if (packed_b_) {
       const int64_t step = whole_strips(p_.K) * strip;
-      return {packed_b_ + column_ / strip * step + term * strip, step};
+      return {packed_b_ + block_.column / strip * step + term * strip, step};
     }
-    const auto* from = static_cast<const uint16_t*>(p_.args.b.data) +
-                       (p_.b.transposed ? column_ * p_.b.ld + term : term * p_.b.ld + column_);
-    pack_matrix(from, p_.b, terms, columns_, packing_of(terms), b_);
+    const auto* from =
+        static_cast<const uint16_t*>(p_.args.b.data) +
+        (p_.b.transposed ? block_.column * p_.b.ld + term : term * p_.b.ld + block_.column);
+    pack_matrix(from, p_.b, terms, block_.columns, packing_of(terms), b_);
     return {b_, whole_strips(terms) * strip};
   }
 
   void multiply(Blocks b, int64_t term, int64_t terms) {
-    const int64_t depth = whole_strips(terms), strips = whole_strips(rows_) / strip;
+    const int64_t depth = whole_strips(terms), strips = whole_strips(block_.rows) / strip;
     const int64_t width = cut_.group ? whole_strips(p_.K) : depth;  // of a's strips
-    const uint16_t* a = a_ + (cut_.group ? (row_ - held_) * width + term * strip : 0);
-    const int64_t calls = whole_strips(columns_) / strip * strips * depth / strip;
+    const uint16_t* a = a_ + (cut_.group ? (block_.row - held_) * width + term * strip : 0);
+    const int64_t calls = whole_strips(block_.columns) / strip * strips * depth / strip;
     const int64_t all_calls = calls * ((p_.K - term + cut_.terms - 1) / cut_.terms);
     const int64_t pieces = (delivery_.pieces() + all_calls - 1) / all_calls;
     Ahead next_a = cut_.group ? Ahead() : next_of_a(term + terms, calls);
@@ -336,11 +324,11 @@ class Worker {
       next_b();
       for (int64_t piece = 0; piece < pieces && !delivery_.done(); ++piece) delivery_.step();
     };
-    for (int64_t j = 0; j < columns_; j += strip, b.data += b.step) {
+    for (int64_t j = 0; j < block_.columns; j += strip, b.data += b.step) {
       // A single strip sweeps over a b that the cache holds.
       if (packed_b_ && strips > 1)
         next_b = {b.data + b.step, 1, depth * strip, 0, strips * depth / strip};
-      for (int64_t i = 0; i < rows_; i += strip)
+      for (int64_t i = 0; i < block_.rows; i += strip)
         multiply_strip(a + i * width, b.data, depth, product_ + i * cut_.columns + j, cut_.columns,
                        term > 0, meanwhile);
     }
@@ -351,13 +339,14 @@ class Worker {
     const int64_t terms = std::min(cut_.terms, p_.K - term);
     const auto* a = static_cast<const uint16_t*>(p_.args.a.data);
     if (terms <= 0) return {};
-    if (p_.a.transposed) return {a + term * p_.a.ld + row_, terms, rows_, p_.a.ld, calls};
-    return {a + row_ * p_.a.ld + term, rows_, terms, p_.a.ld, calls};
+    if (p_.a.transposed)
+      return {a + term * p_.a.ld + block_.row, terms, block_.rows, p_.a.ld, calls};
+    return {a + block_.row * p_.a.ld + term, block_.rows, terms, p_.a.ld, calls};
   }
 
   /// What part_of_b packs next.
   Ahead next_of_b(int64_t term, int64_t calls) const {
-    const int64_t column = term < p_.K ? column_ : column_ + cut_.columns;
+    const int64_t column = term < p_.K ? block_.column : block_.column + cut_.columns;
     if (term >= p_.K) term = 0;
     const int64_t terms = std::min(cut_.terms, p_.K - term);
     const int64_t columns = std::min(cut_.columns, p_.N - column);
@@ -373,8 +362,8 @@ class Worker {
   Delivery::Put put_;
   float *product_, *other_;
   uint16_t *a_, *b_;
-  int64_t row_ = 0, column_ = 0, rows_ = 0, columns_ = 0;  // of the block
-  int64_t held_ = 0, held_last_ = 0;                       // rows of a that are packed
+  Block block_;
+  int64_t held_ = 0, held_last_ = 0;  // rows of a that are packed
   Delivery delivery_;
 };
 

@@ -6,7 +6,7 @@
 
 #include "../program.h"
 #include "accrue/core/file.h"
-#include "accrue/core/sha256.h"
+#include "accrue/core/xxh3.h"
 #include "accrue/core/xxh3.h"
 #include "stopping.h"
 
@@ -208,8 +208,8 @@ std::string Training::sample_text() const {
   return data.tokenizer.decode(std::span(ids).subspan(1));
 }
 
-std::string Training::weights_sha256() const {
-  Sha256 hash;
+std::string Training::weights_hash() const {
+  Xxh3 hash;
   for (const auto& one : parameters(model).list) {
     std::vector<std::byte> bytes(one->master.bytes());
     one->master.copy_to_host(bytes.data());

@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "../program.h"
-#include "accrue/core/sha256.h"
+#include "accrue/core/xxh3.h"
 #include "accrue/nn/checkpoint.h"
 
 using namespace accrue;
@@ -63,7 +63,7 @@ struct Run {
     }
   }
   std::string hash() const {
-    Sha256 hash;
+    Xxh3 hash;
     for (const auto& one : parameters(model).list)
       hash.add({static_cast<const std::byte*>(one->master.in().data), one->master.bytes()});
     return hash.hex().substr(0, 16);

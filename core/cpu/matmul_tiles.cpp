@@ -62,7 +62,10 @@ void multiply_strip(const uint16_t* a, const uint16_t* b, int64_t K, float* to, 
     _tile_loadd(2, to + tile * ld, ld * 4);
     _tile_loadd(3, to + tile * ld + tile, ld * 4);
   } else {
-    _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
   }
   for (int64_t k = 0; k < K; k += strip, a += strip * strip, b += strip * strip) {
     _tile_loadd(4, a, strip * 2);
@@ -135,7 +138,7 @@ size_t packed_bytes(const Product& p) {
 Packing packing_of(int64_t terms) { return {strip, 2, strip * strip, whole_strips(terms) * strip}; }
 
 Packs::Entry& kept_entry(const Product& p) {
-  const uint64_t layout = 0x74696c6573 << 1 | p.b.transposed;  // apart from oneDNN's
+  const uint64_t layout = 0x74696c6573 << 1 | p.b.transposed;  // apart from those of oneDNN
   return p.args.b.packs->entry(layout, packed_bytes(p), Device::cpu());
 }
 
@@ -370,9 +373,9 @@ class Worker {
 }  // namespace
 
 bool takes_tiles(const Product& p) {
-  const bool dtypes = p.plain(DType::bf16, DType::bf16) || p.plain(DType::bf16, DType::f32);
-  return dtypes && p.M >= strip && p.N >= strip && p.K >= strip &&
-         (!p.args.bias || p.args.bias.strides[0] == 1) && have_tiles();
+  return (p.plain(DType::bf16, DType::bf16) || p.plain(DType::bf16, DType::f32)) && p.M >= strip &&
+         p.N >= strip && p.K >= strip && (!p.args.bias || p.args.bias.strides[0] == 1) &&
+         have_tiles();
 }
 
 size_t tiles_workspace(const Product& p) {
@@ -392,8 +395,7 @@ void multiply_tiles(const Product& p, void* workspace) {
     const int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
     Worker worker(p, cut, b, memory + thread * cut.thread_bytes(p.K));
     [[maybe_unused]] const Tiles tiles;
-    const int64_t last = blocks * (thread + 1) / threads;
-    worker.run(blocks * thread / threads, last);
+    worker.run(blocks * thread / threads, blocks * (thread + 1) / threads);
   }
 }
 

@@ -31,9 +31,9 @@ struct CycleOptions {
   int64_t granule = 1;          // samples that `split` and `ranks` run at once
   bool skip_non_finite = true;  // step() skips a cycle whose loss or gradient is not finite
   bool noise_scale = false;     // measure the first micro-batch's norm: see ClosedCycle::prefix
-  /// Where the device has graphs: run() calls the closure for the first two micro-batches of a kind
-  /// (of one size, the cycle's first or a later one), and replays its kernels for all others. So it
-  /// must do nothing but operations on parameters and on tensors that the batch lists in
+  /// Where the device has graphs: run() calls the closure for at least two micro-batches of a kind
+  /// (of one size and type of closure, the cycle's first or a later one), and replays its kernels
+  /// for all others. So it must do nothing but operations on parameters and on tensors that the batch lists in
   /// `void visit(Visitor&)`: what else it does is not done again, and numbers that it computes on
   /// the host stay what they were. Frozen weights in bf16 or f16 may be changed by optimizers only.
   /// Bits do not change. What cannot be replayed runs as ever: see Cycle::graphs().

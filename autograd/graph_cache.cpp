@@ -118,6 +118,7 @@ void GraphCache::capture(CycleState& state, std::span<const int64_t> samples,
   const std::vector<bool> before = touched(state);
   // A changed loss scale is written now, not by the graph.
   if (state.cotangent) state.cotangent_of(state.cotangent);
+  const void* const written = state.cotangent.in().data;
   calls.begin();
   try {
     record(state, samples, micro, kind);
@@ -132,7 +133,8 @@ void GraphCache::capture(CycleState& state, std::span<const int64_t> samples,
     throw;
   }
   calls.end(/*keep=*/false);
-  leave(state, before);  // nothing has run yet
+  leave(state, before);  // nothing has run yet: a new cotangent has not been written either
+  if (state.cotangent.in().data != written) state.cotangent = {};
 }
 
 void GraphCache::record(CycleState& state, std::span<const int64_t> samples,

@@ -29,7 +29,9 @@ MicroLoss micro_loss(const B& all, F& loss) {
   static const char kind = 0;
   MicroLoss result{[&](int64_t first, int64_t count) { return loss(all.slice(first, count)); }};
   result.kind = &kind;
-  if constexpr (requires(B batch, Visitor & part) { batch.visit(part); })
+  // A pointer or a std::function may become another function of the same type.
+  constexpr bool fixed = std::is_class_v<F> && !requires { typename F::result_type; };
+  if constexpr (fixed && requires(B batch, Visitor & part) { batch.visit(part); })
     result.micro = [&](int64_t first, int64_t count) {
       const auto batch = std::make_shared<B>(all.slice(first, count));
       MicroLoss::Micro micro{{}, [batch, &loss] { return loss(*batch); }};

@@ -37,7 +37,7 @@ std::vector<Trained> train(const Work& work) {
   Gpt model(work.config);
   initialize(model, {device, work.dtype}, Seed{1});
   AdamW optimizer(parameters(model), {.lr = 1e-4, .weight_decay = 0.1, .clip = 1.0});
-  Cycle cycle(parameters(model));
+  Cycle cycle(parameters(model), {.graphs = device.backend->graphs != nullptr});
   const TokenBatch batch = random_batch(work.config, work.effective, device);
   std::vector<std::vector<double>> seconds(work.micro_batches.size());
   std::vector<Trained> result(work.micro_batches.size());

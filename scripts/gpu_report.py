@@ -151,13 +151,14 @@ def main():
     parts = [read_part(path) for path in files]
     devices = (results / "devices.txt").read_text(encoding="utf-8").splitlines()
     figures = Figures(parts)
+    failed = [part["part"] for part in parts if part["status"] not in (0, "skipped")]
     for make in (figures.training, figures.kernels, figures.text):
         try:
             make()
         except (KeyError, TypeError, ZeroDivisionError) as error:
             print(f"gpu_report.py: {make.__name__}: a result is not what was expected: {error!r}",
                   file=sys.stderr)
-    failed = [part["part"] for part in parts if part["status"] not in (0, "skipped")]
+            failed.append(f"figures of {make.__name__}")
     report = {"devices": devices, "failed": failed, "parts": parts, "figures": figures.rows}
     out.mkdir(parents=True, exist_ok=True)
     (out / "gpu_check.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n",

@@ -36,7 +36,7 @@ inline void draw(RandomKey key, int64_t sample, Bits quad_low, Bits quad_high, B
   const uint64_t global = static_cast<uint64_t>(sample);
   Bits a = quad_low, b = Bits{} + static_cast<uint32_t>(global);
   Bits c = quad_high ^ (static_cast<uint32_t>(global >> 32) << 16);
-  Bits d = Bits{} + static_cast<uint32_t>(key.cycle);
+  Bits d = Bits{} + static_cast<uint32_t>(key.resolved().cycle);
   uint32_t key_a = static_cast<uint32_t>(key.stream),
            key_b = static_cast<uint32_t>(key.stream >> 32);
   for (int round = 0; round < 10; ++round) {

@@ -148,9 +148,9 @@ void activate(const Product& p, int64_t row, int64_t rows, int64_t column, int64
           continue;
         }
         const T* from = static_cast<const T*>(follows.z.data) + i * p.N + column;
+        // Of the rows that come next only parts are read, which the hardware does not foresee.
         for (int64_t j = 0; j < columns; j += 64 / sizeof(T)) {
-          __builtin_prefetch(from + 2 * p.N +
-                             j);  // rows that come next, of which only parts are read
+          __builtin_prefetch(from + 2 * p.N + j);
           __builtin_prefetch(y + 2 * p.N + j, 1);
         }
         by_register(0, columns, [=](int64_t j, auto mover) {

@@ -251,7 +251,7 @@ int run(const Options& options) {
                  {"parameters", parameters(training.model).elements()},
                  {"peak_bytes", bytes_by_tag(use)},
                  {"peak_bytes_total", use.peak_total},
-                 {"weights_hash", training.weights_hash()}});
+                 {"weights_sha256", training.weights_sha256()}});
   std::printf("%s\n", result.dump().c_str());
   return troubles.report();
 }

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "../program.h"
+#include "../sha256.h"
 #include "accrue/core/file.h"
-#include "accrue/core/xxh3.h"
 #include "accrue/core/xxh3.h"
 #include "stopping.h"
 
@@ -130,10 +130,11 @@ StepReport Training::try_step() {
   // leads to it again.
   loader.set_batch(batch());
   const TokenBatch batch = loader.peek();
-  const int64_t done = cycle.micro_batches().value * unit(options);
+  const auto all = static_cast<int64_t>(batch.indices.size());
+  const int64_t done = std::min(all, cycle.micro_batches().value * unit(options));
   ClosedCycle closed = cycle.run(batch, {.samples = options.micro_batch},
                                  [this](const TokenBatch& micro) { return loss(micro); });
-  samples += static_cast<int64_t>(batch.indices.size()) - done;
+  samples += all - done;
   const std::optional<Prefix> prefix = closed.prefix();
   const StepReport report = accrue::step(std::move(closed), matrices, vectors);
   loader.skip();
@@ -208,8 +209,8 @@ std::string Training::sample_text() const {
   return data.tokenizer.decode(std::span(ids).subspan(1));
 }
 
-std::string Training::weights_hash() const {
-  Xxh3 hash;
+std::string Training::weights_sha256() const {
+  Sha256 hash;
   for (const auto& one : parameters(model).list) {
     std::vector<std::byte> bytes(one->master.bytes());
     one->master.copy_to_host(bytes.data());

@@ -52,7 +52,7 @@ struct Training {
   /// At any edge, also from at_edge.
   void save() { checkpoint.save(cycle.step(), cycle.micro_batches()); }
   std::string sample_text() const;
-  std::string weights_hash() const;
+  std::string weights_sha256() const;
 
   const Options& options;
   const Data& data;

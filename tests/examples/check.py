@@ -127,7 +127,7 @@ class Programs(ProgramCase):
         self.assertLessEqual(result["best_val_loss"], result["val_loss"])
         self.assertEqual(set(result["peak_bytes"]), TAGS)
         self.assertEqual(result["steps"], 30)
-        self.assertEqual(len(result["weights_hash"]), 32)
+        self.assertEqual(len(result["weights_sha256"]), 64)
         self.assertGreater(result["tokens_per_second"], 0)
 
     def test_a_dry_run_predicts_the_peak_to_the_byte(self):
@@ -205,8 +205,8 @@ class Programs(ProgramCase):
         plain = self.train("--steps", 4, "--log", log)
         self.assertNotIn("micro_batches", log.read_text())
         self.assertEqual(plain["skipped_cycles"], 0)
-        self.assertEqual(self.train("--steps", 4, "--log", log, "--records")["weights_hash"],
-                         plain["weights_hash"])
+        self.assertEqual(self.train("--steps", 4, "--log", log, "--records")["weights_sha256"],
+                         plain["weights_sha256"])
         self.train("--steps", 4, "--log", log, "--records", "--filter", "observe")
         for line in map(json.loads, log.read_text().splitlines()):
             rows = line["micro_batches"]
@@ -264,13 +264,13 @@ class Programs(ProgramCase):
         whole_log = log.read_text()
         (folder / "step-20.safetensors").unlink()  # as if stopped between steps 10 and 20
         resumed = self.train(*flags, "--resume")
-        for key in ("weights_hash", "val_loss", "best_val_loss", "train_loss", "steps"):
+        for key in ("weights_sha256", "val_loss", "best_val_loss", "train_loss", "steps"):
             self.assertEqual(whole[key], resumed[key], key)
         losses = [[json.loads(line)["loss"] for line in one.splitlines()]
                   for one in (whole_log, log.read_text())]
         self.assertEqual(*losses)
-        self.assertNotEqual(self.train(*flags[:-6], "--seed", 2)["weights_hash"],
-                            whole["weights_hash"])
+        self.assertNotEqual(self.train(*flags[:-6], "--seed", 2)["weights_sha256"],
+                            whole["weights_sha256"])
 
         # A damaged newest file is named, and the one before it serves.
         newest = folder / "step-20.safetensors"
@@ -280,8 +280,8 @@ class Programs(ProgramCase):
         done = run("train_gpt", "--data", self.text, *TINY, *flags, "--resume")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("step-20.safetensors", done.stderr)
-        self.assertEqual(json.loads(done.stdout.splitlines()[-1])["weights_hash"],
-                         whole["weights_hash"])
+        self.assertEqual(json.loads(done.stdout.splitlines()[-1])["weights_sha256"],
+                         whole["weights_sha256"])
 
     def test_a_checkpoint_is_never_damaged(self):
         folder = self.folder / "checkpoint"

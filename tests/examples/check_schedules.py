@@ -34,10 +34,10 @@ class Schedules(ProgramCase):
 
     def test_a_table_of_one_batch_is_that_batch(self):
         plain = self.train("--steps", 3)
-        self.assertEqual(self.train("--steps", 3, "--batch-schedule", "0:5")["weights_hash"],
-                         plain["weights_hash"])
-        self.assertNotEqual(self.train("--steps", 3, "--batch-schedule", "0:6")["weights_hash"],
-                            plain["weights_hash"])
+        self.assertEqual(self.train("--steps", 3, "--batch-schedule", "0:5")["weights_sha256"],
+                         plain["weights_sha256"])
+        self.assertNotEqual(self.train("--steps", 3, "--batch-schedule", "0:6")["weights_sha256"],
+                            plain["weights_sha256"])
 
     def test_a_half_life_of_so_many_tokens_is_a_beta_for_constant_batches(self):
         # 40 tokens a step; .9 per step has a half-life of 40·ln ½/ln .9.
@@ -86,7 +86,7 @@ class Schedules(ProgramCase):
                     log = self.folder / "log"
                     result = self.train(*flags, *batch, "--micro-batch", micro, "--log", log)
                     lines = [json.loads(line) for line in log.read_text().splitlines()]
-                    hashes.add((result["weights_hash"], result["val_loss"], result["best_val_loss"]))
+                    hashes.add((result["weights_sha256"], result["val_loss"], result["best_val_loss"]))
                     batches.add(tuple(line["batch"] for line in lines))
                 self.assertEqual((len(hashes), len(batches)), (1, 1), (hashes, batches))
                 self.assertGreater(len(set(batches.pop())), 1)  # or nothing was adapted
@@ -99,7 +99,7 @@ class Schedules(ProgramCase):
         flags = ["--steps", 6, "--eval-interval", 3]
         plain, averaged = self.train(*flags), self.train(*flags, "--ema", 0.9)
         self.assertNotIn("ema_val_loss", plain)
-        self.assertEqual(averaged["weights_hash"], plain["weights_hash"])
+        self.assertEqual(averaged["weights_sha256"], plain["weights_sha256"])
         self.assertEqual(averaged["val_loss"], plain["val_loss"])
         self.assertNotEqual(averaged["ema_val_loss"], averaged["val_loss"])
         same = self.train(*flags, "--lr", 0, "--ema", 0.9)  # no movement: nothing to average
@@ -129,7 +129,7 @@ class Schedules(ProgramCase):
                 whole = self.train(*flags)
                 (folder / "step-14.safetensors").unlink()
                 resumed = self.train(*flags, "--resume")
-                for key in ("weights_hash", "val_loss", "ema_val_loss"):
+                for key in ("weights_sha256", "val_loss", "ema_val_loss"):
                     self.assertEqual(whole[key], resumed[key], key)
                 self.refused(1, "try", "train_gpt", "--data", self.text, *TINY, *constant,
                              "--resume")

@@ -65,6 +65,20 @@ void add_weight(Cases& cases, DType dtype, bool transposed) {
        }});
 }
 
+/// A weight that is used in another shape as well keeps a layout of each.
+void add_reshaped_weight(Cases& cases, DType dtype) {
+  cases.push_back(
+      {text(dtype, " weight with packs in two shapes"), [=](Stage& stage) {
+         Tensor weight = stage.random({40, 48}, dtype);
+         weight.keep_packs();
+         for (const Shape& shape : {Shape{40, 48}, Shape{60, 32}, Shape{40, 48}}) {
+           const Tensor x = stage.random({33, shape[0]}, dtype);
+           Tensor y = stage.out({33, shape[1]}, dtype, Write::set, bound_of(shape[0]));
+           stage.launch(kernel::Matmul{x.in(), weight.reshape(shape).in(), y.out(), Write::set});
+         }
+       }});
+}
+
 /// Columns of a wider matrix: rows further apart than they are long.
 void add_columns(Cases& cases, DType dtype, Write write) {
   cases.push_back({text(dtype, " columns of wider matrices ", name_of(write)), [=](Stage& stage) {
@@ -106,11 +120,18 @@ Cases matmul_cases() {
                                     {530, 800, 400}})
         for (bool transposed : {false, true})
           add(cases, {bf16, c, M, N, K, transposed}, write, false);
+  // So many terms that a is packed some of them at a time.
+  for (Write write : both_writes)
+    for (DType c : {bf16, f32})
+      for (bool transposed : {false, true})
+        add(cases, {bf16, c, 260, 300, 1100, transposed}, write, false);
   // A b that is too large to be kept in another layout.
   for (bool transposed : {false, true})
-    add(cases, {bf16, bf16, 32, 40004, 420, false, transposed}, Write::set, false);
+    for (const auto& [N, K] : {std::pair<int64_t, int64_t>{40004, 420}, {260, 64600}})
+      add(cases, {bf16, bf16, 32, N, K, false, transposed}, Write::set, false);
   for (DType dtype : activation_types) {
     for (bool transposed : {false, true}) add_weight(cases, dtype, transposed);
+    add_reshaped_weight(cases, dtype);
     for (Write write : both_writes) add_columns(cases, dtype, write);
   }
   return cases;
@@ -127,11 +148,12 @@ Bound after_product(int64_t K) { return {K + 18.0, K + 2.0, 2}; }
 /// add(dtype, formula, M, N, K, whether b is transposed).
 template <class Add>
 void for_each_product(const Add& add) {
-  constexpr std::array<int64_t, 3> sizes[] = {
-      {3, 7, 17}, {65, 127, 1}, {127, 33, 515}, {64, 96, 128}, {300, 257, 131}};
+  constexpr std::array<int64_t, 3> sizes[] = {{3, 7, 17},    {65, 127, 1},    {127, 33, 515},
+                                              {64, 96, 128}, {300, 257, 131}, {260, 300, 1100}};
   for (DType dtype : activation_types)
     for (const auto& [M, N, K] : sizes) {
-      for (kernel::UnaryFormula formula : formulas) add(dtype, formula, M, N, K, false);
+      for (kernel::UnaryFormula formula : formulas)
+        if (K < 1000 || formula == formulas[0]) add(dtype, formula, M, N, K, false);
       add(dtype, formulas[0], M, N, K, true);
     }
 }
@@ -148,15 +170,16 @@ Cases matmul_unary_cases() {
   Cases cases;
   for_each_product([&](DType dtype, kernel::UnaryFormula formula, int64_t M, int64_t N, int64_t K,
                        bool transposed) {
-    cases.push_back(
-        {name_of_product(dtype, formula, M, N, K, transposed), [=](Stage& stage) {
-           const Tensor a = stage.random({M, K}, dtype);
-           const Tensor b = matrix(stage, K, N, dtype, transposed);
-           const Tensor bias = stage.random({N}, dtype);
-           Tensor z = stage.out({M, N}, dtype, Write::set, bound_of(K));
-           Tensor y = stage.out({M, N}, dtype, Write::set, after_product(K));
-           stage.launch(kernel::MatmulUnary{formula, a.in(), b.in(), bias.in(), z.out(), y.out()});
-         }});
+    cases.push_back({name_of_product(dtype, formula, M, N, K, transposed), [=](Stage& stage) {
+                       const Tensor a = stage.random({M, K}, dtype);
+                       const Tensor b = matrix(stage, K, N, dtype, transposed);
+                       const bool biased = M != 64;  // and one size without
+                       const Tensor bias = biased ? stage.random({N}, dtype) : Tensor();
+                       Tensor z = stage.out({M, N}, dtype, Write::set, bound_of(K));
+                       Tensor y = stage.out({M, N}, dtype, Write::set, after_product(K));
+                       stage.launch(kernel::MatmulUnary{
+                           formula, a.in(), b.in(), biased ? bias.in() : In{}, z.out(), y.out()});
+                     }});
   });
   return cases;
 }

@@ -111,7 +111,7 @@ class Stop(unittest.TestCase):
                               stopped["checkpoint"])
                 resumed = self.result(*flags, "--log", log, "--checkpoint", self.checkpoint,
                                       "--resume")
-                for key in ("weights_hash", "val_loss", "best_val_loss", "train_loss", "steps"):
+                for key in ("weights_sha256", "val_loss", "best_val_loss", "train_loss", "steps"):
                     self.assertEqual(whole[key], resumed[key], key)
                 self.assertEqual(self.losses(whole_log), self.losses(log))
 
@@ -126,7 +126,7 @@ class Stop(unittest.TestCase):
                 break
         self.assertEqual(stopped["micro_batches"], 0)
         resumed = self.result(*flags, "--log", log, "--checkpoint", self.checkpoint, "--resume")
-        self.assertEqual(whole["weights_hash"], resumed["weights_hash"])
+        self.assertEqual(whole["weights_sha256"], resumed["weights_sha256"])
         self.assertEqual(whole["best_val_loss"], resumed["best_val_loss"])
         self.assertEqual(self.losses(whole_log), self.losses(log))
 
@@ -200,18 +200,18 @@ class Stop(unittest.TestCase):
         shutil.rmtree(self.checkpoint)
         full = self.result(*flags, "--checkpoint", self.checkpoint, preexec_fn=small_disk, status=1,
                            words="3 that were not")
-        self.assertEqual(full["weights_hash"], whole["weights_hash"])
+        self.assertEqual(full["weights_sha256"], whole["weights_sha256"])
         # A log that cannot grow is no reason to lose the training either.
         full = self.result(*flags, "--log", log, status=1, words=str(log), preexec_fn=lambda:
                            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
-        self.assertEqual(full["weights_hash"], whole["weights_hash"])
+        self.assertEqual(full["weights_sha256"], whole["weights_sha256"])
 
     def test_a_folder_that_cannot_be_made_stops_nothing(self):
         flags = [*RAGGED, "--steps", 4]
         whole = self.result(*flags)
         done = self.result(*flags, "--checkpoint", self.text / "below", status=1,
                            words=["Not a directory", "training goes on", "step-4.safetensors"])
-        self.assertEqual(done["weights_hash"], whole["weights_hash"])
+        self.assertEqual(done["weights_sha256"], whole["weights_sha256"])
         process = self.start(*RAGGED, "--steps", 10**6, "--checkpoint", self.text / "below",
                              "--eval-batches", 1)
         wait_until(lambda: catches(process, signal.SIGINT))
@@ -257,7 +257,7 @@ class Stop(unittest.TestCase):
         saved = self.result(*flags)
         same = self.result(*flags, "--resume", "--min-lr", "3e-4", "--warmup", 1, "--max-batch", 40,
                            "--loss-scale", 65536)
-        self.assertEqual(same["weights_hash"], saved["weights_hash"])
+        self.assertEqual(same["weights_sha256"], saved["weights_sha256"])
 
     def test_flags_that_may_change_change(self):
         flags = [*RAGGED, "--steps", 4, "--checkpoint", self.checkpoint, "--threads", 1]
@@ -268,7 +268,7 @@ class Stop(unittest.TestCase):
         same = self.result(*flags, "--resume", "--eval-interval", 2, "--eval-batches", 9, "--log",
                            self.folder / "log", "--checkpoint-interval", "7m", "--sample", 5,
                            "--lr", "3.0e-3")
-        self.assertEqual(same["weights_hash"], saved["weights_hash"])
+        self.assertEqual(same["weights_sha256"], saved["weights_sha256"])
         more = self.result(*flags, "--resume", "--steps", 6,
                            words=["--steps 4 in the checkpoint, 6 now", "--warmup 0 in the checkpoint, 1"])
         self.assertEqual(more["steps"], 6)
@@ -291,7 +291,7 @@ class Stop(unittest.TestCase):
         self.stopped(signal.SIGTERM, *flags, "--micro-batch", 2)
         other = self.result(*flags, "--micro-batch", 7, "--threads", 3, "--checkpoint", self.checkpoint,
                             "--resume")  # and not a word of either
-        self.assertEqual(whole["weights_hash"], other["weights_hash"])
+        self.assertEqual(whole["weights_sha256"], other["weights_sha256"])
 
     def test_numbers_beyond_64_bits_and_odd_intervals_are_wrong_usage(self):
         folder = ["--checkpoint", self.checkpoint]

@@ -127,7 +127,7 @@ def main():
             chain = Chain(folder, [*flags, "--log", log, "--checkpoint-interval", interval], seconds,
                           moments, tally)
             result = chain.run()
-            for key in ("weights_hash", "val_loss", "best_val_loss", "steps"):
+            for key in ("weights_sha256", "val_loss", "best_val_loss", "steps"):
                 if result[key] != expected[key]:
                     fail(variant, interval, key, "expected", expected[key], "got", result[key])
             if log_of(log) != lines:
@@ -139,7 +139,7 @@ def main():
             if any(".temporary-" in name for name in left) or len(left) > most:
                 fail("left in the folder:", left)
             chains += 1
-        if len({result["weights_hash"] for result, _, _ in whole.values()}) == 1 < len(whole):
+        if len({result["weights_sha256"] for result, _, _ in whole.values()}) == 1 < len(whole):
             fail("all variants gave the same weights: this could not fail")
     print(f"{tally.kills} kills in {chains} runs, {tally.half_written} of them in the middle of a write; "
           f"{tally.resumed} resumes that got on from past the first step; {time.monotonic() - began:.0f} s")

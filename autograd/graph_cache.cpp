@@ -125,7 +125,9 @@ void GraphCache::capture(CycleState& state, std::span<const int64_t> samples,
     kind.graph = std::shared_ptr<void>(calls.end(/*keep=*/true), calls.free);
     kind.touched = touched(state);
     ++use_.captured;
-  } catch (const std::runtime_error& error) {  // Failure, OutOfMemory
+  } catch (const Failure& error) {
+    kind.refused = error.what();
+  } catch (const OutOfMemory& error) {
     kind.refused = error.what();
   } catch (...) {
     calls.end(/*keep=*/false);

@@ -101,8 +101,8 @@ void sgemm(const Product& p) {
     const int64_t first = share(total, grain, part, parts);
     const int64_t count = share(total, grain, part + 1, parts) - first;
     worst = columns ? sgemm_part(p, 0, p.M, first, count) : sgemm_part(p, first, count, 0, p.N);
-    if (p.activation && columns) activate(p, 0, p.M, first, count);
-    if (p.activation && !columns) activate(p, first, count, 0, p.N);
+    if (p.activation)
+      columns ? activate(p, 0, p.M, first, count) : activate(p, first, count, 0, p.N);
   }
   check_dnnl(static_cast<dnnl_status_t>(worst), "dnnl_sgemm");
 }

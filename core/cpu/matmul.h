@@ -15,8 +15,7 @@ size_t matmul_workspace(const kernel::Matmul&);
 /// oneDNN fails.
 void matmul(const kernel::Matmul&, void* workspace);
 
-/// Products followed by an activation of each part while the cache holds it; the contracts are
-/// those of kernel::MatmulUnary and MatmulUnaryBackward.
+/// Products followed by an activation of each part while the cache holds it.
 size_t matmul_unary_workspace(const kernel::MatmulUnary&);
 void matmul_unary(const kernel::MatmulUnary&, void* workspace);
 size_t matmul_unary_backward_workspace(const kernel::MatmulUnaryBackward&);

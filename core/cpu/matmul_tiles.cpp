@@ -313,8 +313,8 @@ class Worker {
     const int64_t width = cut_.group ? whole_strips(p_.K) : depth;  // of a's strips
     const uint16_t* a = a_ + (cut_.group ? (block_.row - held_) * width + term * strip : 0);
     const int64_t calls = whole_strips(block_.columns) / strip * strips * depth / strip;
-    const int64_t all_calls = calls * ((p_.K - term + cut_.terms - 1) / cut_.terms);
-    const int64_t pieces = (delivery_.pieces() + all_calls - 1) / all_calls;
+    const int64_t all = calls * ((p_.K - term + cut_.terms - 1) / cut_.terms);
+    const int64_t pieces = (delivery_.pieces() + all - 1) / all;
     Ahead next_a = cut_.group ? Ahead() : next_of_a(term + terms, calls);
     Ahead next_b = packed_b_ ? Ahead() : next_of_b(term + terms, calls);
     const auto meanwhile = [&] {

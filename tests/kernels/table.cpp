@@ -1,12 +1,17 @@
 // The table: every kernel and its cases. test_table.cpp says how to add one.
+#include <algorithm>
+#include <iterator>
+
 #include "kernels/cases.h"
 
 namespace accrue::test {
 
 std::vector<Row> table() {
   using namespace kernel;
+  Cases products = matmul_cases();
+  std::ranges::move(large_matmul_cases(), std::back_inserter(products));
   return {
-      row<Matmul>(matmul_cases()),
+      row<Matmul>(products),
       row<Copy>(copy_cases()),
       row<SumTo>(sum_to_cases()),
       row<Fill>(fill_cases()),

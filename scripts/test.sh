@@ -59,6 +59,5 @@ if [ "${ACCRUE_SKIP_ASAN:-0}" != 1 ]; then
   part "build, asan" build asan
   # Without the allocator's cache every freed block is really freed, so misuse shows.
   export ACCRUE_NO_CACHE=1
-  # CUDA's kernel bodies on the host take a minute here: `ctest --preset asan -R cuda` runs them.
-  part "tests, asan" run_tests asan "$threads" -LE once -E '^cuda$'
+  part "tests, asan" run_tests asan "$threads" -LE once
 fi

@@ -5,7 +5,7 @@
 namespace accrue::test {
 
 Cases matmul_cases();
-Cases large_matmul_cases();  // b beyond what is kept in another layout: seconds on the reference
+Cases tile_matmul_cases();  // for the blocks of the CPU's matrix tiles
 Cases matmul_unary_cases();
 Cases matmul_unary_backward_cases();
 

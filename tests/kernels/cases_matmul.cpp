@@ -110,19 +110,10 @@ Cases matmul_cases() {
           add(cases, {ab, c, M, N, K, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0}, write,
               false);
     }
-  // On matrix tiles: whole strips of 32, rows and columns beyond them, several blocks of each; the
-  // last two have so many terms that a is packed some of them at a time.
+  // A weight's gradient: whole strips of 32, and rows and columns beyond them.
   for (Write write : both_writes)
-    for (DType c : {bf16, f32})
-      for (const auto& [M, N, K] : {std::array<int64_t, 3>{64, 96, 32},
-                                    {97, 71, 96},
-                                    {33, 1025, 64},
-                                    {600, 200, 64},
-                                    {290, 800, 130},
-                                    {33, 40, 4200},
-                                    {290, 70, 1700}})
-        for (bool transposed : {false, true})
-          add(cases, {bf16, c, M, N, K, transposed}, write, false);
+    for (const auto& [M, N, K] : {std::array<int64_t, 3>{64, 96, 32}, {97, 71, 96}, {33, 1025, 64}})
+      add(cases, {bf16, f32, M, N, K, true}, write, false);
   for (DType dtype : activation_types) {
     for (bool transposed : {false, true}) add_weight(cases, dtype, transposed);
     add_reshaped_weight(cases, dtype);
@@ -131,8 +122,22 @@ Cases matmul_cases() {
   return cases;
 }
 
-Cases large_matmul_cases() {
+Cases tile_matmul_cases() {
   Cases cases;
+  // Several blocks of rows and columns; the last two have so many terms that a is packed some of
+  // them at a time.
+  for (Write write : both_writes)
+    for (DType c : {DType::bf16, DType::f32})
+      for (const auto& [M, N, K] : {std::array<int64_t, 3>{64, 96, 32},
+                                    {97, 71, 96},
+                                    {33, 1025, 64},
+                                    {600, 200, 64},
+                                    {290, 800, 130},
+                                    {33, 40, 4200},
+                                    {290, 70, 1700}})
+        for (bool transposed : {false, true})
+          add(cases, {DType::bf16, c, M, N, K, transposed}, write, false);
+  // A b that is too large to be kept in another layout; the last with a in parts as well.
   add(cases, {DType::bf16, DType::bf16, 32, 40004, 420, false, true}, Write::set, false);
   add(cases, {DType::bf16, DType::bf16, 32, 260, 64600}, Write::set, false);
   return cases;

@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "../examples/program.h"
-#include "accrue/cuda/matmul.h"
 #include "engine.h"
 #include "floor.h"
 #include "profile.h"
@@ -142,9 +141,9 @@ nlohmann::json compare(const Work& work) {
 }
 
 struct Words {
-  std::string model = "gpt2", dtype = "f32", device = "cpu";
+  std::string model = "gpt2", dtype = "f32", device = "cpu", f32_products = "native";
   int64_t context = 0, vocabulary = 0;
-  bool tf32 = false, engine = false;
+  bool engine = false;
   int64_t engine_micro = 50;
 };
 
@@ -154,7 +153,7 @@ void add_flags(CLI::App& app, Work& work, Words& words) {
   app.add_option("--device", words.device)->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--dtype", words.dtype, "f32, bf16 or f16")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
-  app.add_flag("--tf32", words.tf32, "products of f32 on tensor cores, with --device cuda");
+  examples::add_f32_products(app, words.f32_products);
   app.add_option("--micro-batch", work.micro_batches, "one or several, compared in one run")
       ->check(CLI::PositiveNumber);
   app.add_option("--effective-batch", work.effective, "sequences")->check(CLI::PositiveNumber);
@@ -177,7 +176,7 @@ void add_flags(CLI::App& app, Work& work, Words& words) {
 void complete(Work& work, const Words& words) {
   work.device = examples::device_named(words.device);
   const bool gpu = !work.device.on_host();
-  if (words.tf32) cuda::allow_tf32(true);
+  examples::choose_f32_products(words.f32_products, work.device);
   using Sizes = std::vector<int64_t>;
   Sizes micro_batches;
   int64_t effective;
@@ -223,7 +222,7 @@ nlohmann::json result_of(Work& work, const Words& words) {
           {"device", words.device},
           {"model", words.model},
           {"dtype", words.dtype},
-          {"tf32", words.tf32},
+          {"f32_products", words.f32_products},
           {"context", work.config.context},
           {"vocabulary", work.config.vocabulary},
           {"effective_batch", work.effective},

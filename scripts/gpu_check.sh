@@ -168,7 +168,7 @@ if wants bench; then
   train=("$bin/bench_train" --device cuda)
   part bench_gpt2_bf16 "${train[@]}" --dtype bf16 --cycles 3
   part bench_width384_bf16 "${train[@]}" --model width384 --dtype bf16 --cycles 20
-  part bench_width128_f32 "${train[@]}" --model width128 --tf32 --cycles 50
+  part bench_width128_f32 "${train[@]}" --model width128 --f32-products tf32 --cycles 50
   part bench_width128_bf16 "${train[@]}" --model width128 --dtype bf16 --cycles 50
   part bench_kernels_bf16 "$bin/bench_kernels" --device cuda
   part bench_kernels_f32 "$bin/bench_kernels" --device cuda --dtype f32

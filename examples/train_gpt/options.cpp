@@ -25,6 +25,7 @@ double tenth(double x) {
 // Words as they stand on the command line, before they become types.
 struct Words {
   std::string tokenizer = "char", device, dtype = "f32", recompute = "none";
+  std::string f32_products = "native";
   std::string positions = "learned", norm = "layer", activation = "gelu";
   bool untied = false;
   std::string checkpoint_interval;
@@ -50,6 +51,7 @@ void add_model_flags(CLI::App& app, Options& o, Words& words) {
   choice("--recompute", words.recompute, {"none", "block", "sqrt"});
   add_device(app, words.device);
   choice("--dtype", words.dtype, {"f32", "bf16", "f16"});
+  add_f32_products(app, words.f32_products);
 }
 
 void add_training_flags(CLI::App& app, Options& o, Words& words) {
@@ -111,6 +113,7 @@ void apply(Options& o, const Words& words) {
   GptConfig& m = o.model;
   o.tokenizer = tokenizer_kind(words.tokenizer);
   o.device = device_named(words.device);
+  choose_f32_products(words.f32_products, o.device);
   o.dtype = words.dtype == "f32" ? DType::f32 : words.dtype == "f16" ? DType::f16 : DType::bf16;
   m.recompute = words.recompute == "none"    ? Recompute::none
                 : words.recompute == "block" ? Recompute::block

@@ -3,12 +3,12 @@
 
 namespace accrue::accumulators {
 
-std::vector<std::shared_ptr<const Accumulator>> all() {
-  return {f32(), f64(), bf16(), bf16_stochastic(), kahan(), tree(), fixed_point()};
+std::vector<std::shared_ptr<const Accumulator>> all(Seed seed) {
+  return {f32(), f64(), bf16(), bf16_stochastic(seed), kahan(), tree(), fixed_point()};
 }
 
-std::shared_ptr<const Accumulator> named(std::string_view name, const Own& own) {
-  Own choices = all();
+std::shared_ptr<const Accumulator> named(std::string_view name, const Own& own, Seed seed) {
+  Own choices = all(seed);
   choices.insert(choices.end(), own.begin(), own.end());
   std::string names;
   for (const auto& one : choices) {
@@ -20,7 +20,7 @@ std::shared_ptr<const Accumulator> named(std::string_view name, const Own& own) 
                          "; patterns follow the name: kahan:*.ln_1.*"));
 }
 
-Accumulators parse(std::string_view choice, const Own& own) {
+Accumulators parse(std::string_view choice, const Own& own, Seed seed) {
   Accumulators result;
   for (size_t comma = 0; comma != std::string_view::npos;) {
     comma = choice.find(',');
@@ -30,7 +30,7 @@ Accumulators parse(std::string_view choice, const Own& own) {
     const std::string_view pattern = bare ? "*" : one.substr(colon + 1);
     require(!pattern.empty(), "[accumulator] expected name:pattern, got ", one,
             "; try kahan:*.ln_1.*,f32:*");
-    result.emplace_back(pattern, named(one.substr(0, colon), own));
+    result.emplace_back(pattern, named(one.substr(0, colon), own, seed));
     if (comma != std::string_view::npos) choice = choice.substr(comma + 1);
   }
   return result;

@@ -15,9 +15,10 @@ std::shared_ptr<const Accumulator> f64();
 /// why not.
 std::shared_ptr<const Accumulator> bf16();
 /// Each addition is rounded to bf16 up or down with the probability that makes the sum unbiased;
-/// random numbers are keyed by parameter, cycle, addition and element. Source: Connolly, Higham,
-/// Mary, "Stochastic rounding and its probabilistic backward error analysis", SISC 43, 2021.
-std::shared_ptr<const Accumulator> bf16_stochastic();
+/// random numbers are keyed by seed, parameter, cycle, addition and element. Source: Connolly,
+/// Higham, Mary, "Stochastic rounding and its probabilistic backward error analysis", SISC 43,
+/// 2021.
+std::shared_ptr<const Accumulator> bf16_stochastic(Seed seed = {});
 /// Carries each addition's rounding error into the next one: error ≤ (2u + O(K·u²)) of Σ|g|, u =
 /// 2⁻²⁴. 8 bytes a weight. Source: Kahan, "Further remarks on reducing truncation errors", CACM 8,
 /// 1965.
@@ -29,15 +30,16 @@ std::shared_ptr<const Accumulator> tree();
 /// overflows, or units so coarse that the largest |g| loses more than 2⁻²⁴ by them, make the cycle
 /// run again with another power. 12 bytes a weight.
 std::shared_ptr<const Accumulator> fixed_point();
-/// All of them.
-std::vector<std::shared_ptr<const Accumulator>> all();
+/// All of them; `seed` is for those that draw random numbers.
+std::vector<std::shared_ptr<const Accumulator>> all(Seed seed = {});
 
 /// Accumulators that a program brings along.
 using Own = std::vector<std::shared_ptr<const Accumulator>>;
 /// By name, of these and of a program's own; throws BadArgument that lists the names.
-std::shared_ptr<const Accumulator> named(std::string_view name, const Own& own = {});
+std::shared_ptr<const Accumulator> named(std::string_view name, const Own& own = {},
+                                         Seed seed = {});
 /// "kahan" for all, or pairs "name:pattern" with commas between: "kahan:*.ln_1.*,bf16:*".
-Accumulators parse(std::string_view choice, const Own& own = {});
+Accumulators parse(std::string_view choice, const Own& own = {}, Seed seed = {});
 
 }  // namespace accumulators
 }  // namespace accrue

@@ -6,6 +6,7 @@ namespace accrue {
 namespace {
 
 struct Stochastic final : Accumulator {
+  explicit Stochastic(Seed seed) : seed(seed) {}
   std::string_view name() const override { return "bf16_stochastic"; }
   bool fused() const override { return false; }
   // Of the worst case; the standard deviation grows with √K·2⁻⁸ and the mean is exact.
@@ -18,16 +19,19 @@ struct Stochastic final : Accumulator {
     const CycleFacts& facts = buffer.facts();
     int64_t& folds = buffer.number("folds");
     folds = write == Write::set ? 0 : folds + 1;
-    const RandomKey key{hash_of(0, buffer.parameter(), static_cast<uint64_t>(folds)),
+    const RandomKey key{hash_of(static_cast<uint64_t>(seed.value), buffer.parameter(),
+                                static_cast<uint64_t>(folds)),
                         facts.index.value};
     launch(sum.device(), kernel::StochasticAdd{micro, sum.out(), write, key});
   }
+
+  Seed seed;
 };
 
 }  // namespace
 
-std::shared_ptr<const Accumulator> accumulators::bf16_stochastic() {
-  return std::make_shared<Stochastic>();
+std::shared_ptr<const Accumulator> accumulators::bf16_stochastic(Seed seed) {
+  return std::make_shared<Stochastic>(seed);
 }
 
 }  // namespace accrue

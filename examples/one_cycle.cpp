@@ -36,7 +36,7 @@ Column compute(const Gpt& model, const Options& o, const TokenBatch& batch, int6
   column.samples = samples;
   for (int i = 0; i < repetitions; ++i) {
     memory.reset_peak();
-    Cycle cycle(all, {.accumulate = accumulators::parse(o.accumulate)});
+    Cycle cycle(all, {.accumulate = accumulators::parse(o.accumulate, {}, o.seed)});
     const auto began = std::chrono::steady_clock::now();
     const ClosedCycle closed = cycle.run(batch, {.samples = samples}, [&](const TokenBatch& micro) {
       return cross_entropy(model(micro.tokens), micro.targets);

@@ -102,9 +102,9 @@ std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
   return std::make_shared<LossScale>(LossScaleConfig{.initial = scale});
 }
 
-CycleOptions cycle_options(const Accumulation& a, std::shared_ptr<LossScale> scale, AdamW& matrices,
-                           AdamW& vectors) {
-  CycleOptions options{.accumulate = accumulators::parse(a.accumulate, own_accumulators()),
+CycleOptions cycle_options(const Accumulation& a, Seed seed, std::shared_ptr<LossScale> scale,
+                           AdamW& matrices, AdamW& vectors) {
+  CycleOptions options{.accumulate = accumulators::parse(a.accumulate, own_accumulators(), seed),
                        .loss_scale = std::move(scale),
                        .reproducible = parse_reproducible(a.reproducible),
                        .granule = a.granule,

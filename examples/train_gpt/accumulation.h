@@ -26,7 +26,7 @@ std::string in_flags(std::string message, const Accumulation& choice);
 /// None, unless the flags ask for one or the dtype needs one.
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& choice, DType dtype);
 /// The options of a cycle whose parameters these two optimizers step. They must outlive it.
-CycleOptions cycle_options(const Accumulation& choice, std::shared_ptr<LossScale> scale,
+CycleOptions cycle_options(const Accumulation& choice, Seed seed, std::shared_ptr<LossScale> scale,
                            AdamW& matrices, AdamW& vectors);
 
 }  // namespace accrue::examples

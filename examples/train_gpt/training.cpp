@@ -54,8 +54,8 @@ void check_choices(const Options& o) {
   AdamW matrices(decayed(parameters(model)), adamw(o, batches, o.weight_decay));
   AdamW vectors(parameters(model).except(decayed(parameters(model))), adamw(o, batches, 0));
   try {
-    CycleOptions chosen =
-        cycle_options(o.accumulation, loss_scale_for(o.accumulation, o.dtype), matrices, vectors);
+    CycleOptions chosen = cycle_options(o.accumulation, o.seed,
+                                        loss_scale_for(o.accumulation, o.dtype), matrices, vectors);
     chosen.noise_scale = o.schedules.by == "noise";
     const Cycle cycle(parameters(model), std::move(chosen));
   } catch (const BadArgument& error) {
@@ -97,7 +97,7 @@ Training::Training(const Options& o, const Data& d)
 }
 
 CycleOptions Training::choices() {
-  CycleOptions chosen = cycle_options(options.accumulation, scale, matrices, vectors);
+  CycleOptions chosen = cycle_options(options.accumulation, options.seed, scale, matrices, vectors);
   chosen.noise_scale = options.schedules.by == "noise";
   chosen.graphs = options.device.backend->graphs != nullptr;
   chosen.at_edge = [this](MicroStep done) {

@@ -215,10 +215,11 @@ TEST_CASE("stochastic rounding is right on average over 10,000 cycles, where bf1
   }
 }
 
-TEST_CASE("stochastic rounding is keyed by parameter, cycle, addition and element") {
+TEST_CASE("stochastic rounding is keyed by seed, parameter, cycle, addition and element") {
   const std::vector<Tensor> terms = micro_gradients(8, 64, [](int64_t, int64_t) { return 0.7; });
-  const auto run = [&](const std::string& name, int64_t cycle, int64_t zeros_first) {
-    Feed feed(accumulators::bf16_stochastic(), 64, single, name);
+  const auto run = [&](const std::string& name, int64_t cycle, int64_t zeros_first,
+                       Seed seed = {}) {
+    Feed feed(accumulators::bf16_stochastic(seed), 64, single, name);
     feed.facts.index = CycleIndex{cycle};
     const Tensor zero = tensor_of({64}, Numbers(64, 0), single);
     for (int64_t i = 0; i < zeros_first; ++i) feed.micro(zero);
@@ -230,6 +231,7 @@ TEST_CASE("stochastic rounding is keyed by parameter, cycle, addition and elemen
   CHECK(run("weight", 6, 0) != same);
   CHECK(run("weight", 5, 1) != same);
   CHECK(run("other", 5, 0) != same);
+  CHECK(run("weight", 5, 0, Seed{1}) != same);
   CHECK(std::ranges::count(same, same[0]) < 64);  // by element
 }
 

@@ -60,7 +60,8 @@ std::vector<const GradBuffer*> ClosedCycle::buffers() const {
 void ClosedCycle::finish(bool stepped) && {
   // A cycle of padding alone says nothing about the scale; one of which all was dropped does.
   const bool says_nothing = state_->counted > 0 && state_->count() == 0;
-  if (state_->options.loss_scale && !says_nothing) state_->options.loss_scale->update(stepped);
+  if (state_->options.loss_scale && !says_nothing)
+    state_->options.loss_scale->update(stepped && state_->overflowed == 0);
   if (stepped) ++state_->step.value;
   state_->clear();
   state_.reset();
@@ -111,6 +112,8 @@ void Cycle::visit(Visitor& part) {
   if (state_->options.loss_scale) part("loss_scale", *state_->options.loss_scale);
   const bool under_way = state_->micro.value > 0;
   if (under_way) visit_choices(part, state_->options);
+  if (under_way && state_->options.loss_scale && state_->options.filter)
+    part("overflowed", state_->overflowed);
   if (under_way && state_->counted > 0) part("totals", state_->totals);
   if (under_way && state_->counted > 0 && state_->options.noise_scale)
     part("prefix", state_->prefix);

@@ -1,5 +1,7 @@
 #include "accrue/autograd/cycle.h"
 
+#include <cmath>
+
 #include "accrue/autograd/cycle_state.h"
 
 namespace accrue {
@@ -21,6 +23,7 @@ void CycleState::deposit(Tape& tape, const Loss& loss) {
   const double factor = filter->judge(gradients);
   records.judged(factor, gradients);
   if (factor != 0) add(loss, value);
+  if (factor == 0 && !std::isfinite(gradients.known_norm().value_or(0))) ++overflowed;
   for (const auto& buffer : buffers) buffer->weigh(factor);
 }
 

@@ -110,7 +110,7 @@ void CycleState::clear() {
   facts.shares = false;
   declared = batch_size = facts.micro_batches = -1;
   facts.divisor = -1;
-  counted = 0;
+  counted = overflowed = 0;
   known_totals_.reset();
   micro = {};
   samples_done = 0;

@@ -27,6 +27,7 @@ struct CycleState {
   int64_t declared = -1;       // the batch's own count; −1: none
   int64_t batch_size = -1;     // samples of the whole cycle; −1: not known
   int64_t counted = 0;         // micro-batches in the totals: not dropped
+  int64_t overflowed = 0;      // dropped ones whose loss was finite and whose gradient was not
   Phase phase = Phase::idle;
   bool whole = false;  // some operation needs the whole cycle: all tapes are recorded first
   int64_t scopes = 0;  // opened so far; the newest one is alive

@@ -48,7 +48,6 @@ struct DropNonFinite final : Filter {
 struct Observe final : Filter {
   std::string_view name() const override { return "observe"; }
   bool may_drop() const override { return false; }
-  bool reads_sums() const override { return true; }
   double judge(const MicroGrads& g) const override { return (void)g.norm(), (void)g.cosine(), 1; }
 };
 
@@ -79,6 +78,7 @@ std::optional<double> MicroGrads::cosine() const {
   if (cosine_) return cosine_;
   std::vector<In> micro, sums, both;
   for (const auto& buffer : buffers_) {
+    if (!buffer->accumulator().running_sum()) return std::nullopt;
     const In sum = buffer->sum();
     if (sum) sums.push_back(sum);
     if (!sum || !buffer->micro()) continue;

@@ -17,8 +17,8 @@ class MicroGrads {
       : buffers_(buffers), loss_scale_(loss_scale) {}
   /// ‖g_k‖; infinite or NaN where an element is.
   double norm() const;
-  /// cos(A, g_k) with the sums A so far; none before the first deposit, 0 where either is zero, NaN
-  /// where a length is not finite.
+  /// cos(A, g_k) with the sums A so far; none before the first deposit, or where an accumulator has
+  /// no sum before the cycle's end; 0 where either is zero, NaN where a length is not finite.
   std::optional<double> cosine() const;
   std::optional<double> known_norm() const { return norm_; }
   std::optional<double> known_cosine() const { return cosine_; }
@@ -54,7 +54,7 @@ std::shared_ptr<const Filter> clip(double limit);
 std::shared_ptr<const Filter> agreement(double tau);
 /// Drops a micro-batch whose loss (before its backward) or gradient is not finite.
 std::shared_ptr<const Filter> drop_non_finite();
-/// Keeps all, and has norm and cosine computed for Cycle::records().
+/// Keeps all, and has norm and, where sums run, cosine computed for Cycle::records().
 std::shared_ptr<const Filter> observe();
 /// "clip:1.5", "agreement:0.9", "drop-non-finite", "observe". Throws BadArgument that lists them.
 std::shared_ptr<const Filter> parse(std::string_view choice);

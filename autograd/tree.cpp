@@ -78,7 +78,9 @@ struct Stack {
     buffer.slot(level(depth)) = leaf;
     if (leaf) present |= int64_t{1} << depth;
     ++depth;
-    if (const int64_t joined = ending_with(leaves++, buffer.facts().micro_batches)) merge(joined);
+    // Fewer where a resumed cycle goes on with micro-batches of another size, in other subtrees.
+    const int64_t joined = ending_with(leaves++, buffer.facts().micro_batches);
+    if (joined && depth > 1) merge(std::min(joined, depth - 1));
   }
 
   void skip_to(int64_t leaf) {

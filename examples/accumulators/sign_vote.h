@@ -1,6 +1,8 @@
 // Majority vote of signs: one byte a weight, and any order of the micro-batches gives the same
 // bits.
 #pragma once
+#include <algorithm>
+
 #include "accrue/autograd/grad_buffer.h"
 #include "accrue/core/map.h"
 
@@ -25,8 +27,11 @@ struct SignVote final : Accumulator {
   bool live(const GradBuffer&, std::string_view state) const override { return state == "votes"; }
 
   void fold(GradBuffer& buffer, In micro, Write write) const override {
-    require(buffer.facts().micro.value < most, "[sign_vote] expected at most ", most,
-            " micro-batches; try larger ones");
+    // All of the cycle where they are known, so that none is computed in vain.
+    const CycleFacts& facts = buffer.facts();
+    const int64_t micro_batches = std::max(facts.micro_batches, facts.micro.value + 1);
+    require(micro_batches <= most, "[sign_vote] expected at most ", most,
+            " micro-batches in a cycle, got ", micro_batches, "; try larger ones");
     Tensor& votes = buffer.state("votes");
     auto* to = static_cast<int8_t*>(votes.out().data);
     for_blocks(votes.device(), votes.elements(), 1024, [=](int64_t first, int64_t last) {

@@ -1,5 +1,6 @@
 #include "accumulation.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "../accumulators/flora.h"
@@ -12,9 +13,9 @@ namespace accrue::examples {
 namespace {
 
 // Accumulators from outside the library, which --accumulate can name: put your own here.
-accumulators::Own own_accumulators() {
+accumulators::Own own_accumulators(Seed seed = {}) {
   return {std::make_shared<Neumaier>(), std::make_shared<SignVote>(),
-          std::make_shared<MedianOfMeans>(4), std::make_shared<Flora>(16),
+          std::make_shared<MedianOfMeans>(4), std::make_shared<Flora>(16, seed),
           std::make_shared<KahanBf16>(KahanBf16::Reading::high_minus_carry)};
 }
 
@@ -77,7 +78,12 @@ std::string in_flags(std::string message, const Accumulation& a) {
   const std::string running = into_moments(a)             ? f32
                               : a.reproducible == "ranks" ? "--reproducible split"
                                                           : "--accumulate f32 or kahan";
+  const std::string tree =
+      into_moments(a) ? "--reproducible split" : "--accumulate tree or fixed_point";
   const std::pair<std::string, std::string> words[] = {
+      {"set skip_non_finite = true, or train in bf16 without a loss scale",
+       "leave out --keep-non-finite, or try --dtype bf16 without --loss-scale"},
+      {"set noise_scale = false", "leave out --batch-by noise"},
       {"set skip_non_finite = false", "try --keep-non-finite"},
       {"skip_non_finite = false", "--keep-non-finite"},
       {"skip_non_finite", "skipping (no --keep-non-finite)"},
@@ -87,7 +93,7 @@ std::string in_flags(std::string message, const Accumulation& a) {
       {"consume at close", "try --consume close"},
       {"train in bf16", "try --dtype bf16 and no --loss-scale"},
       {"drop the filter", "leave out --filter"},
-      {"try tree or fixed_point", "try --accumulate tree or fixed_point"},
+      {"try tree or fixed_point", "try " + tree},
       {"use f32 or kahan", "try " + running},
       {"use f32", "try " + f32}};
   for (const auto& [from, to] : words)
@@ -99,12 +105,20 @@ std::string in_flags(std::string message, const Accumulation& a) {
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
   const double scale = a.loss_scale.value_or(dtype == DType::f16 ? f16_loss_scale : 0);
   if (scale == 0) return nullptr;
-  return std::make_shared<LossScale>(LossScaleConfig{.initial = scale});
+  return std::make_shared<LossScale>(LossScaleConfig{.initial = scale, .smallest = std::min(scale, 1.0)});
+}
+
+bool depends_on_micro_batches(const Accumulation& a) {
+  const auto chosen = accumulators::parse(a.accumulate, own_accumulators());
+  return into_moments(a) || a.filter.starts_with("clip") || a.filter.starts_with("agreement") ||
+         std::ranges::any_of(chosen, [](const auto& one) {
+           return one.second->split_equality() == SplitEquality::none;
+         });
 }
 
 CycleOptions cycle_options(const Accumulation& a, Seed seed, std::shared_ptr<LossScale> scale,
                            AdamW& matrices, AdamW& vectors) {
-  CycleOptions options{.accumulate = accumulators::parse(a.accumulate, own_accumulators(), seed),
+  CycleOptions options{.accumulate = accumulators::parse(a.accumulate, own_accumulators(seed), seed),
                        .loss_scale = std::move(scale),
                        .reproducible = parse_reproducible(a.reproducible),
                        .granule = a.granule,

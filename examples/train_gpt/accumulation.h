@@ -25,6 +25,9 @@ void check(const Accumulation& choice);
 std::string in_flags(std::string message, const Accumulation& choice);
 /// None, unless the flags ask for one or the dtype needs one.
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& choice, DType dtype);
+/// Whether the chosen accumulator, filter or consumption is another computation, beyond rounding,
+/// where micro-batches have another size.
+bool depends_on_micro_batches(const Accumulation& choice);
 /// The options of a cycle whose parameters these two optimizers step. They must outlive it.
 CycleOptions cycle_options(const Accumulation& choice, Seed seed, std::shared_ptr<LossScale> scale,
                            AdamW& matrices, AdamW& vectors);

@@ -59,8 +59,9 @@ std::string shown(const std::string& value) { return value.empty() ? "unset" : v
 
 }  // namespace
 
-Identity::Identity(std::map<std::string, std::string> flags, const std::string& data)
-    : flags_(std::move(flags)) {
+Identity::Identity(std::map<std::string, std::string> flags, const std::string& data,
+                   bool by_micro_batches)
+    : by_micro_batches_(by_micro_batches), flags_(std::move(flags)) {
   // A batch that waits for a plateau depends on what is validated, and when.
   const bool by_plateau = flags_["--batch-by"] == "plateau";
   std::erase_if(flags_, [&](const auto& flag) {
@@ -91,7 +92,8 @@ void Identity::compare(const std::string& stored) {
         text(flag, ' ', shown(before), " in the checkpoint, ", shown(after), " now");
     if (flag == "--warmup" && default_warmup(then) && default_warmup(now))
       notes_.push_back(difference + ": the default follows --steps");
-    else if (const auto note = noted_flags.find(flag); note != noted_flags.end())
+    else if (const auto note = noted_flags.find(flag);
+             note != noted_flags.end() && !(flag == "--micro-batch" && by_micro_batches_))
       notes_.push_back(text(difference, ": ", note->second));
     else
       differences += (differences.empty() ? "" : "; ") + difference;

@@ -13,8 +13,10 @@ namespace accrue::examples {
 class Identity {
  public:
   /// `flags`: every flag with its value as text. Those that cannot change the weights are dropped.
-  /// `data`: what stands for the text to train on, wherever its file lies.
-  Identity(std::map<std::string, std::string> flags, const std::string& data);
+  /// `data`: what stands for the text to train on, wherever its file lies. `by_micro_batches`:
+  /// micro-batches of another size would be another computation, not only other roundings.
+  Identity(std::map<std::string, std::string> flags, const std::string& data,
+           bool by_micro_batches);
 
   /// After loading: flags that differ and may, and what that means.
   const std::vector<std::string>& notes() const { return notes_; }
@@ -24,6 +26,7 @@ class Identity {
  private:
   void compare(const std::string& stored);
 
+  bool by_micro_batches_;
   std::map<std::string, std::string> flags_;
   std::vector<std::string> notes_;
 };

@@ -201,9 +201,13 @@ void begin(Training& training, Troubles& troubles) {
         static_cast<long long>(training.cycle.micro_batches().value),
         step >= o.steps ? text(": nothing is left to do of --steps ", o.steps).c_str() : "");
   } else if (!o.checkpoint.empty() && o.verify == 0) {
-    require(!training.checkpoint.exists(), "[checkpoint] expected no checkpoints in '",
-            o.checkpoint, "', got some; try --resume, or another folder");
-    troubles.watch([&] { training.checkpoint.make_folder(); });
+    bool some = false;  // a folder that cannot be read or written must not keep the run from training
+    troubles.watch([&] {
+      some = training.checkpoint.exists();
+      training.checkpoint.make_folder();
+    });
+    require(!some, "[checkpoint] expected no checkpoints in '", o.checkpoint,
+            "', got some; try --resume, or another folder");
   }
 }
 

@@ -79,7 +79,8 @@ Training::Training(const Options& o, const Data& d)
                        .device = o.device}),
       best(Tensor::scalar(std::numeric_limits<double>::infinity(), DType::f64, o.device)),
       tokenizer(d.tokenizer.save()),
-      identity(o.flags, d.digest),
+      identity(o.flags, d.digest,
+               depends_on_micro_batches(o.accumulation) || o.schedules.by == "noise"),
       checkpoint(o.checkpoint) {
   if (o.schedules.ema > 0) ema.emplace(parameters(model), EmaConfig{.decay = o.schedules.ema});
   checkpoint.part("run", identity)
@@ -154,8 +155,8 @@ StepReport Training::step() {
   if (hopeless(report))
     throw Failure(text("[train_gpt] expected a finite loss and gradient in step ",
                        report.step.value + 1, ", got ", report.mean_loss, " and ",
-                       report.gradient_norm, "; nothing was changed; try a smaller --lr",
-                       options.checkpoint.empty() ? "" : " and --resume from the last checkpoint"));
+                       report.gradient_norm, "; nothing was changed; try a new run with a smaller --lr, or with "
+                       "--filter drop-non-finite"));
   return report;
 }
 

@@ -300,6 +300,21 @@ TEST_CASE(
         }
 }
 
+TEST_CASE("an overflow that the filter dropped shrinks the loss scale; a bad loss does not") {
+  for (Harm harm : {Harm::loss, Harm::gradient}) {
+    const Stage s(single);
+    AdamW optimizer(parameters(s.model));
+    const auto scale = std::make_shared<LossScale>();
+    Cycle cycle(parameters(s.model),
+                {.filter = filters::drop_non_finite(), .loss_scale = scale});
+    Harmed loss{s, 3, harm};
+    CHECK(!optimizer.step(run_by_hand(cycle, s.batch, {3, 1, 4}, loss)).skipped);
+    CHECK(scale->value() == (harm == Harm::gradient ? 32768 : 65536));
+    CHECK(!optimizer.step(run_by_hand(cycle, s.batch, {3, 1, 4}, chunked_loss(s.model))).skipped);
+    CHECK(scale->value() == (harm == Harm::gradient ? 32768 : 65536));  // the next knows nothing
+  }
+}
+
 TEST_CASE("without the filter the same micro-batch skips the whole cycle") {
   for (Harm harm : {Harm::loss, Harm::gradient}) {
     const Stage s(single);
@@ -369,6 +384,19 @@ TEST_CASE("observe: norms and cosines are those of the gradients, and nothing ch
       CHECK(records[k].count == micros[k].second);
     }
     CHECK(relative_error(sums_of(closed), sum) <= bound);
+  }
+}
+
+TEST_CASE("observe: where no sum runs there are norms all the same, and no cosines") {
+  const Stage s(single);
+  for (const auto& accumulator : accumulators::all()) {
+    CAPTURE(accumulator->name());
+    Cycle cycle(parameters(s.model),
+                {.accumulate = {{"*", accumulator}}, .filter = filters::observe()});
+    const ClosedCycle closed = s.run(cycle, {3, 1, 4});
+    const auto records = closed.records();
+    for (const MicroRecord& one : records) CHECK(one.gradient_norm.value_or(0) > 0);
+    CHECK(records[1].cosine.has_value() == accumulator->running_sum());
   }
 }
 

@@ -285,6 +285,33 @@ class Stop(unittest.TestCase):
                             words="--micro-batch 2 in the checkpoint, 7 now")
         self.assertAlmostEqual(whole["val_loss"], other["val_loss"], places=5)
 
+    def test_every_sum_goes_on_with_another_micro_batch_and_what_is_no_sum_is_refused(self):
+        flags = [*TINY, "--effective-batch", 61, "--steps", 2]
+
+        def begun_in_mid_cycle(*choice):  # 17 of the second step's 31 micro-batches are done
+            shutil.rmtree(self.checkpoint, ignore_errors=True)
+            whole = self.result(*flags, *choice, "--micro-batch", 2, "--checkpoint", self.checkpoint,
+                                "--checkpoint-interval", "16m")
+            (self.checkpoint / "step-2.safetensors").unlink()
+            return whole
+
+        for name in ("tree", "f64", "kahan", "fixed_point"):
+            for size in (1, 7, 30):
+                with self.subTest(accumulator=name, size=size):
+                    whole = begun_in_mid_cycle("--accumulate", name)
+                    other = self.result(*flags, "--accumulate", name, "--micro-batch", size,
+                                        "--checkpoint", self.checkpoint, "--resume",
+                                        words=f"--micro-batch 2 in the checkpoint, {size} now")
+                    self.assertAlmostEqual(whole["val_loss"], other["val_loss"], places=4)
+        for choice in (["--filter", "clip:0.01"], ["--accumulate", "sign_vote"],
+                       ["--consume", "adam_a", "--clip", 0, "--keep-non-finite"]):
+            with self.subTest(choice=choice):
+                begun_in_mid_cycle(*choice)
+                done = self.run_it(*flags, *choice, "--micro-batch", 7, "--checkpoint",
+                                   self.checkpoint, "--resume")
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn("--micro-batch 2 in the checkpoint, 7 now", done.stderr)
+
     def test_a_tier_that_promises_the_bits_keeps_them_under_another_micro_batch(self):
         flags = [*TINY, "--effective-batch", 61, "--steps", 3, "--reproducible", "split"]
         whole = self.result(*flags, "--micro-batch", 2)

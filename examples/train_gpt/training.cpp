@@ -193,7 +193,8 @@ Validation Training::validate() {
   }
   // Both are done: whoever is stopped before validates again.
   launch(best.device(), kernel::Fill{best.out(), std::min(best.item(), result.loss)});
-  batches->validation_seen(result.loss);
+  // Losses rise and stand still while the rate warms up: no plateau yet.
+  if (cycle.step().value >= options.warmup) batches->validation_seen(result.loss);
   return result;
 }
 

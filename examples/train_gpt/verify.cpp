@@ -88,6 +88,9 @@ void verify(Training& training) {
         "the checkpoint is from within a cycle: it is verified from its beginning, without the ",
         training.cycle.micro_batches().value, " micro-batches that are done"));
   training.cycle.discard();  // of this process only: nothing is saved
+  const int64_t all = windows(training.data.train, o.model.context);
+  require_usage(o.verify <= all, "--verify: expected at most the ", all,
+                " windows of the training text, got ", o.verify);
   const double each = seconds_per_product(o, training.data);
   const double estimate =
       each * static_cast<double>(o.verify) * products(training.model, o.model.context);

@@ -50,9 +50,15 @@ class Schedules(ProgramCase):
         other = self.train(*flags, "--beta2-half-life", half_life / 3)
         self.assertGreater(abs(other["val_loss"] - beta["val_loss"]), 1e-4)
 
+    def test_no_plateau_is_seen_before_the_warm_up_ends(self):
+        flags = ["--steps", 12, "--eval-interval", 1, "--lr", 0, "--batch-by", "plateau"]
+        lines = self.logged(*flags, "--warmup", 12)
+        self.assertEqual({line["batch"] for line in lines}, {lines[0]["batch"]})
+        self.assertGreater(len({line["batch"] for line in self.logged(*flags, "--warmup", 2)}), 1)
+
     def test_a_plateau_enlarges_the_batch_up_to_its_maximum(self):
-        lines = self.logged("--steps", 12, "--eval-interval", 1, "--lr", 0, "--batch-by", "plateau",
-                            "--max-batch", 12)  # nothing is learnt: every loss is a plateau
+        lines = self.logged("--steps", 12, "--eval-interval", 1, "--lr", 0, "--warmup", 0,
+                            "--batch-by", "plateau", "--max-batch", 12)  # nothing is learnt: every loss is a plateau
         # The first loss is the best so far, then three wait; 10 and 20 are cut to 10 and 12.
         self.assertEqual([line["batch"] for line in lines], [5] * 4 + [10] * 3 + [12] * 5)
 

@@ -76,7 +76,7 @@ struct Counting final : Accumulator {
 }  // namespace
 
 TEST_CASE("every transition of a GradBuffer is legal, or BadOrder that names the parameter") {
-  for (const auto& accumulator : {accumulators::f32(), accumulators::bf16(), accumulators::kahan()})
+  for (const auto& accumulator : accumulators::all())
     for (const Transition& transition : transitions())
       for (Life from : {Life::empty, Life::open, Life::closed}) {
         CAPTURE(accumulator->name());

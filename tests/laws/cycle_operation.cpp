@@ -144,6 +144,25 @@ TEST_CASE("folded accumulators see each micro-batch of a whole cycle") {
   CHECK(relative_error(sums_of(closed), one.sums) <= 1e-12);
 }
 
+TEST_CASE("choices that need micro-batches one after another are refused with cycle operations") {
+  const auto refusal = [](const CycleOptions& options) {
+    const ResidualNet net;
+    Cycle cycle(parameters(net), options);
+    return message_of<BadArgument>([&] {
+      (void)cycle.run(Ragged(batch, {24, 24}), {.samples = 1},
+                      [&](const Ragged& micro) { return net.loss(micro); });
+    });
+  };
+  CHECK(contains(refusal({.filter = filters::clip(1)}), "no filter"));
+  CHECK(contains(refusal({.noise_scale = true}), "no noise scale"));
+  for (const auto& accumulator : accumulators::all()) {
+    const std::string message = refusal({.accumulate = {{"*", accumulator}}});
+    CAPTURE(message);
+    CHECK(contains(message, "use f32 or kahan") == accumulator->whole_micro());
+    if (!accumulator->whole_micro()) CHECK(message == "nothing was thrown");
+  }
+}
+
 TEST_CASE("stopping at the edge behind a whole cycle, it can still be closed") {
   const ResidualNet net;
   const Result one = run(net, batch, {rows});

@@ -266,8 +266,7 @@ TEST_CASE("micro-batch sizes that do not divide the batch are the ragged case of
 
 TEST_CASE("a micro-batch that is all padding leaves every accumulator bit for bit as it was") {
   for (Where where : {exact(), Where{Device::cpu(), DType::f32}, Where{Device::cpu(), DType::bf16}})
-    for (const auto& accumulator :
-         {accumulators::f32(), accumulators::kahan(), accumulators::bf16()}) {
+    for (const auto& accumulator : accumulators::all()) {
       CAPTURE(text_of(where));
       CAPTURE(accumulator->name());
       const Stage stage(where);

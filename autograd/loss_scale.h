@@ -14,9 +14,10 @@ struct LossScaleConfig {
 };
 
 /// The factor that a cycle multiplies its loss's gradient with, constant within the cycle. Sums
-/// carry it; step() divides it out. A cycle that is skipped shrinks it, as does one of which a filter
-/// dropped a micro-batch whose gradient alone was not finite; a run of good ones grows it. Powers of two change no bits where nothing overflows or underflows. Source: Micikevicius et
-/// al., arXiv 1710.03740.
+/// carry it; step() divides it out. A cycle that is skipped shrinks it, as does one of which a
+/// filter dropped a micro-batch whose gradient alone was not finite; a run of good ones grows it.
+/// Powers of two change no bits where nothing overflows or underflows. Source: Micikevicius et al.,
+/// arXiv 1710.03740.
 class LossScale {
  public:
   explicit LossScale(LossScaleConfig config = {}) : config_(config), value_(config.initial) {

@@ -105,7 +105,8 @@ std::string in_flags(std::string message, const Accumulation& a) {
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
   const double scale = a.loss_scale.value_or(dtype == DType::f16 ? f16_loss_scale : 0);
   if (scale == 0) return nullptr;
-  return std::make_shared<LossScale>(LossScaleConfig{.initial = scale, .smallest = std::min(scale, 1.0)});
+  return std::make_shared<LossScale>(
+      LossScaleConfig{.initial = scale, .smallest = std::min(scale, 1.0)});
 }
 
 bool depends_on_micro_batches(const Accumulation& a) {
@@ -118,11 +119,12 @@ bool depends_on_micro_batches(const Accumulation& a) {
 
 CycleOptions cycle_options(const Accumulation& a, Seed seed, std::shared_ptr<LossScale> scale,
                            AdamW& matrices, AdamW& vectors) {
-  CycleOptions options{.accumulate = accumulators::parse(a.accumulate, own_accumulators(seed), seed),
-                       .loss_scale = std::move(scale),
-                       .reproducible = parse_reproducible(a.reproducible),
-                       .granule = a.granule,
-                       .skip_non_finite = a.skip_non_finite};
+  CycleOptions options{
+      .accumulate = accumulators::parse(a.accumulate, own_accumulators(seed), seed),
+      .loss_scale = std::move(scale),
+      .reproducible = parse_reproducible(a.reproducible),
+      .granule = a.granule,
+      .skip_non_finite = a.skip_non_finite};
   if (!a.filter.empty()) options.filter = filters::parse(a.filter);
   if (a.consume == "backward") options.consume = in_backward({&matrices, &vectors});
   if (into_moments(a)) {

@@ -155,7 +155,8 @@ StepReport Training::step() {
   if (hopeless(report))
     throw Failure(text("[train_gpt] expected a finite loss and gradient in step ",
                        report.step.value + 1, ", got ", report.mean_loss, " and ",
-                       report.gradient_norm, "; nothing was changed; try a new run with a smaller --lr, or with "
+                       report.gradient_norm,
+                       "; nothing was changed; try a new run with a smaller --lr, or with "
                        "--filter drop-non-finite"));
   return report;
 }

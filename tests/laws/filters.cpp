@@ -305,8 +305,7 @@ TEST_CASE("an overflow that the filter dropped shrinks the loss scale; a bad los
     const Stage s(single);
     AdamW optimizer(parameters(s.model));
     const auto scale = std::make_shared<LossScale>();
-    Cycle cycle(parameters(s.model),
-                {.filter = filters::drop_non_finite(), .loss_scale = scale});
+    Cycle cycle(parameters(s.model), {.filter = filters::drop_non_finite(), .loss_scale = scale});
     Harmed loss{s, 3, harm};
     CHECK(!optimizer.step(run_by_hand(cycle, s.batch, {3, 1, 4}, loss)).skipped);
     CHECK(scale->value() == (harm == Harm::gradient ? 32768 : 65536));

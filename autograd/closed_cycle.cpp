@@ -59,9 +59,10 @@ std::vector<const GradBuffer*> ClosedCycle::buffers() const {
 
 void ClosedCycle::finish(bool stepped) && {
   // A cycle of padding alone says nothing about the scale; one of which all was dropped does.
-  const bool says_nothing = state_->counted > 0 && state_->count() == 0;
+  const bool overflowed = state_->overflowed > 0;
+  const bool says_nothing = !overflowed && state_->counted > 0 && state_->count() == 0;
   if (state_->options.loss_scale && !says_nothing)
-    state_->options.loss_scale->update(stepped && state_->overflowed == 0);
+    state_->options.loss_scale->update(stepped && !overflowed);
   if (stepped) ++state_->step.value;
   state_->clear();
   state_.reset();
@@ -112,8 +113,7 @@ void Cycle::visit(Visitor& part) {
   if (state_->options.loss_scale) part("loss_scale", *state_->options.loss_scale);
   const bool under_way = state_->micro.value > 0;
   if (under_way) visit_choices(part, state_->options);
-  if (under_way && state_->options.loss_scale && state_->options.filter)
-    part("overflowed", state_->overflowed);
+  if (state_->options.loss_scale && state_->options.filter) part("overflowed", state_->overflowed);
   if (under_way && state_->counted > 0) part("totals", state_->totals);
   if (under_way && state_->counted > 0 && state_->options.noise_scale)
     part("prefix", state_->prefix);

@@ -1,7 +1,5 @@
 #include "accrue/autograd/cycle.h"
 
-#include <cmath>
-
 #include "accrue/autograd/cycle_state.h"
 
 namespace accrue {
@@ -23,7 +21,8 @@ void CycleState::deposit(Tape& tape, const Loss& loss) {
   const double factor = filter->judge(gradients);
   records.judged(factor, gradients);
   if (factor != 0) add(loss, value);
-  if (factor == 0 && !std::isfinite(gradients.known_norm().value_or(0))) ++overflowed;
+  if (factor == 0 && options.loss_scale && std::isfinite(value.item()))
+    overflowed += !std::isfinite(gradients.norm());
   for (const auto& buffer : buffers) buffer->weigh(factor);
 }
 

@@ -6,7 +6,8 @@ namespace accrue {
 namespace {
 
 struct Stochastic final : Accumulator {
-  explicit Stochastic(Seed seed) : seed(seed) {}
+  Seed seed;
+  explicit Stochastic(Seed s) : seed(s) {}
   std::string_view name() const override { return "bf16_stochastic"; }
   bool fused() const override { return false; }
   // Of the worst case; the standard deviation grows with √K·2⁻⁸ and the mean is exact.
@@ -24,8 +25,6 @@ struct Stochastic final : Accumulator {
                         facts.index.value};
     launch(sum.device(), kernel::StochasticAdd{micro, sum.out(), write, key});
   }
-
-  Seed seed;
 };
 
 }  // namespace

@@ -102,6 +102,7 @@ void* Allocator::allocate(size_t bytes, Tag tag, bool dry) {
     }
   }
   ledgers_[dry].add(tag, static_cast<int64_t>(bytes));
+  if (!dry) high_water_ = std::max(high_water_, ledgers_[0].total);
   return block;
 }
 
@@ -117,7 +118,7 @@ void Allocator::keep_locked(void* block, size_t size) noexcept {
   // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its
   // peak. Pushing to the cache can fail for lack of memory; then the block is given back as well,
   // or serves nobody any more, if graphs may still write to it.
-  const auto limit = static_cast<size_t>(ledgers_[0].peak_total);
+  const auto limit = static_cast<size_t>(high_water_);
   if (!pooled && (!source_.cache || (counted && cached_bytes_ + size > limit)))
     return source_.give_back(block, size);
   try {

@@ -83,6 +83,7 @@ class Allocator {
   MemoryUse ledgers_[2];  // real, dry
   Cache cache_;
   size_t cached_bytes_ = 0;                   // in large blocks
+  int64_t high_water_ = 0;                    // the real peak; reset_peak() leaves it
   std::unordered_map<void*, Pool*> pool_of_;  // of blocks that belong to one
 };
 

@@ -1,6 +1,7 @@
 // The GPU of this process, set up when it is first needed.
 #include "accrue/cuda/runtime.h"
 
+#include <atomic>
 #include <cstdlib>
 
 #include "accrue/cuda/check.h"
@@ -107,8 +108,12 @@ void* get_or_cut(size_t bytes) {
   return arena - cut;
 }
 
-// Waits for the device, so that nothing still uses the block. An error will show at the next call.
-void give_back_block(void* block, size_t) { cudaFree(block); }
+// Waits for the device, so that nothing still uses the block. A failed device shows at the next
+// call; here the error is taken back, or the next launch would be blamed for it.
+void give_back_block(void* block, size_t) {
+  cudaFree(block);
+  cudaGetLastError();
+}
 
 }  // namespace
 
@@ -128,13 +133,15 @@ void fail(cudaError_t code, const char* call, const char* file, int line) {
 cudaStream_t stream() { return runtime().stream.get(); }
 
 bool has_device() {
-  static const bool found = [] {
-    try {
-      return stream() != nullptr;
-    } catch (const Failure&) {
-      return false;
-    }
-  }();
+  // Only what was found is kept: whoever asks too early, or while the memory is full, may ask
+  // again.
+  static std::atomic<bool> found = false;
+  if (found) return true;
+  try {
+    found = stream() != nullptr;
+  } catch (const Failure&) {
+  } catch (const OutOfMemory&) {
+  }
   return found;
 }
 

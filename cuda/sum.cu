@@ -208,11 +208,16 @@ void sum_any(const SumPlan& plan, const kernel::SumTo& args) {
 }  // namespace
 
 size_t sum_to_workspace(const kernel::SumTo& args) {
+  if (args.from.shape.elements() == 0) return 0;
   return SumPlan(args).partials * size_of(wide(args.from.dtype));
 }
 
 void sum_to(const kernel::SumTo& args, void* workspace) {
   if (args.to.shape.elements() == 0) return;
+  if (args.from.shape.elements() == 0) {  // a sum of nothing
+    if (args.write == Write::set) fill({args.to, 0}, nullptr);
+    return;
+  }
   const SumPlan plan(args);
   if (plan.kind == SumPlan::any) return sum_any(plan, args);
   with_float(args.from.dtype, [&]<class From>(From) {

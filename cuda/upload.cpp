@@ -62,6 +62,7 @@ class OwnStream final : public Upload {
   }
   ~OwnStream() override {
     if (started_) cudaEventSynchronize(done_.get());
+    cudaGetLastError();  // the next launch is not to be blamed for it
     try {
       const std::lock_guard lock(shared().mutex);
       shared().free.push_back(std::move(pinned_));

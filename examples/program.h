@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "accrue/accrue.h"
-#include "accrue/core/cpu/matmul.h"
 #include "accrue/cuda/matmul.h"
 
 namespace accrue::examples {
@@ -81,25 +80,16 @@ inline Device device_named(const std::string& word) {
 /// Adds --f32-products.
 inline void add_f32_products(CLI::App& app, std::string& word) {
   app.add_option("--f32-products", word,
-                 "native; tf32: factors rounded to 10 bits, on a GPU; tiles: in three parts of "
-                 "bf16, no less exact than native, on a CPU with AMX")
-      ->check(CLI::IsMember({"native", "tf32", "tiles"}))
+                 "native; tf32: on a GPU's tensor cores, factors rounded to 10 bits")
+      ->check(CLI::IsMember({"native", "tf32"}))
       ->capture_default_str();
 }
-/// Chooses them for the process. Throws WrongUsage if they are another device's, Failure where
-/// they cannot be had.
+/// Chooses them for the process. Throws WrongUsage where the device has no others.
 inline void choose_f32_products(const std::string& word, Device device) {
-  const auto require_device = [&](const char* name) {
-    require_usage(device.backend->name == std::string_view(name), "--f32-products ", word,
-                  ": expected --device ", name, ", got ", device.backend->name);
-  };
-  if (word == "tf32") {
-    require_device("cuda");
-    cuda::allow_tf32(true);
-  } else if (word == "tiles") {
-    require_device("cpu");
-    cpu::allow_f32_on_tiles(true);
-  }
+  if (word != "tf32") return;
+  require_usage(device.backend->name == std::string_view("cuda"),
+                "--f32-products tf32: expected --device cuda, got ", device.backend->name);
+  cuda::allow_tf32(true);
 }
 
 /// Reads the command line. False: help was asked for and printed.

@@ -144,7 +144,7 @@ if wants build; then
   part build cmake --build "$build" -j "$jobs" -- "${further[@]}"
 fi
 
-if wants tests; then part tests ctest --test-dir "$build" --output-on-failure; fi
+if wants tests; then part tests ctest --test-dir "$build" --output-on-failure -j "$jobs"; fi
 if wants table; then part table "$bin/cross_check" --device cuda; fi
 
 if wants sanitizer; then

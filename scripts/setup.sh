@@ -10,7 +10,7 @@ cudnn_headers() { # cudnn_headers FOLDER: its include/ becomes that of the Pytho
   if [ -f "$folder/include/cudnn_frontend.h" ]; then return 0; fi
   wheels=$(mktemp -d)
   if python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-      --dest "$wheels" nvidia-cudnn-frontend >&2 && python3 - "$wheels" "$folder" << 'PYTHON'
+      --dest "$wheels" nvidia-cudnn-frontend==1.32.0 >&2 && python3 - "$wheels" "$folder" << 'PYTHON'
 import pathlib, sys, zipfile
 with zipfile.ZipFile(next(pathlib.Path(sys.argv[1]).glob("*.whl"))) as wheel:
     headers = [name for name in wheel.namelist() if name.startswith("include/")]

@@ -1,13 +1,60 @@
-// oneDNN's blocked layouts. Its own reorder takes three times as long, which counts where a layout
-// serves one product only.
+// Layouts for matrix products: oneDNN's blocks, and a transpose. oneDNN's own reorder takes three
+// times as long, which counts where a layout serves one product only.
 #include <algorithm>
 #include <cstring>
 
 #include "accrue/core/cpu/matmul_parts.h"
-#include "accrue/core/cpu/matmul_words.h"
+#include "accrue/core/cpu/vector.h"
 
 namespace accrue::cpu {
 namespace {
+
+using Words = uint32_t __attribute__((vector_size(64)));
+using Halves = uint16_t __attribute__((vector_size(64)));
+constexpr int tile = 16;  // rows and words of a square that is transposed at once
+
+/// By reference: a vector wider than the build's registers cannot be returned.
+template <class Vector>
+inline void load(Vector& to, const void* from) {
+  std::memcpy(&to, from, sizeof to);
+}
+
+/// One stage of the transpose: exchanges the off-diagonal quarters of each square of 2·step.
+template <int step>
+inline void exchange(Words (&rows)[tile]) {
+  Words first, second;
+  for (int lane = 0; lane < tile; ++lane) {
+    first[lane] = lane & step ? tile + lane - step : lane;
+    second[lane] = lane & step ? tile + lane : lane + step;
+  }
+  for (int i = 0; i < tile; ++i) {
+    if (i & step) continue;
+    const Words upper = rows[i], lower = rows[i + step];
+    rows[i] = __builtin_shuffle(upper, lower, first);
+    rows[i + step] = __builtin_shuffle(upper, lower, second);
+  }
+}
+
+inline void transpose(Words (&rows)[tile]) {
+  exchange<8>(rows);
+  exchange<4>(rows);
+  exchange<2>(rows);
+  exchange<1>(rows);
+}
+
+/// low, high = the 32 pairs (even[i], odd[i]) as words.
+inline void interleave(const uint16_t* even, const uint16_t* odd, Words& low, Words& high) {
+  Halves first, second;
+  for (int lane = 0; lane < 32; ++lane) {
+    first[lane] = lane / 2 + lane % 2 * 32;
+    second[lane] = first[lane] + 16;
+  }
+  Halves a, b;
+  load(a, even);
+  load(b, odd);
+  low = reinterpret_cast<Words>(__builtin_shuffle(a, b, first));
+  high = reinterpret_cast<Words>(__builtin_shuffle(a, b, second));
+}
 
 /// Element by element, with zeros beyond the edges.
 template <class T>
@@ -31,7 +78,7 @@ void pack_block(const T* b, MatrixLayout layout, const Packing& packing, T* to) 
   if (layout.transposed) {
     for (int64_t column = 0; column < width; column += tile) {
       Words rows[tile];
-      for (int i = 0; i < tile; ++i) load_words(rows[i], b + (column + i) * layout.ld);
+      for (int i = 0; i < tile; ++i) load(rows[i], b + (column + i) * layout.ld);
       transpose(rows);
       for (int i = 0; i < tile; ++i)
         std::memcpy(words + i * width + column, &rows[i], sizeof(Words));
@@ -78,6 +125,25 @@ void pack_all(const T* b, MatrixLayout layout, int64_t K, int64_t N, const Packi
 }
 
 }  // namespace
+
+void transpose_block(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
+                     int64_t to_ld) {
+  constexpr int64_t block = 2 * tile;
+  if (rows < block || columns < block) {
+    for (int64_t j = 0; j < columns; ++j)
+      for (int64_t i = 0; i < rows; ++i) to[j * to_ld + i] = from[i * ld + j];
+    return;
+  }
+  Words left[tile], right[tile];
+  for (int i = 0; i < tile; ++i)
+    interleave(from + 2 * i * ld, from + (2 * i + 1) * ld, left[i], right[i]);
+  transpose(left);
+  transpose(right);
+  for (int j = 0; j < tile; ++j) {
+    std::memcpy(to + j * to_ld, &left[j], sizeof(Words));
+    std::memcpy(to + (j + tile) * to_ld, &right[j], sizeof(Words));
+  }
+}
 
 void pack_matrix(const void* b, MatrixLayout layout, int64_t K, int64_t N, const Packing& packing,
                  void* to) {

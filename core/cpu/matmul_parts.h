@@ -55,8 +55,7 @@ Primitive* find_primitive(const Product&);
 size_t primitive_workspace(const Primitive&, const Product&);
 void run_primitive(Primitive&, const Product&, void* workspace);
 
-/// Products of bf16 numbers into bf16 or f32 where the CPU has matrix tiles; of f32 numbers where
-/// allow_f32_on_tiles allows them.
+/// Products of bf16 numbers where the CPU has matrix tiles; c is bf16 or f32.
 bool takes_tiles(const Product&);
 size_t tiles_workspace(const Product&);
 void multiply_tiles(const Product&, void* workspace);
@@ -73,5 +72,8 @@ struct Packing {
 };
 /// to = b in this layout. The dtype is bf16 (pair 2) or f32 (pair 1).
 void pack_matrix(const void* b, MatrixLayout, int64_t K, int64_t N, const Packing&, void* to);
+/// to [columns, rows] = the transpose of a bf16 square of 32, or of what of it lies in the matrix.
+void transpose_block(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
+                     int64_t to_ld);
 
 }  // namespace accrue::cpu

@@ -117,6 +117,11 @@ std::unique_ptr<Plan> make_plan(const Args& args) {
       graph.check_support(handle()).is_bad() || graph.build_plans(handle()).is_bad() ||
       graph.get_workspace_size(bytes).is_bad())
     return nullptr;
+  // cuDNN's deterministic backward may keep b·h·T·T numbers: beyond 32 times q the own kernels, which
+  // keep none, are taken.
+  constexpr int64_t most = 32;
+  if (bytes > most * args.q.shape.elements() * static_cast<int64_t>(size_of(args.q.dtype)))
+    return nullptr;
   plan->workspace = static_cast<size_t>(bytes);
   return plan;
 }
@@ -150,7 +155,8 @@ template <class Args>
 Plan* find_plan(const Args& args) {
   if (!cudnn_attention_is_allowed() || !may_fit(args)) return nullptr;
   static std::mutex mutex;
-  static std::map<Key, std::unique_ptr<Plan>> plans;
+  // Never destroyed: at the program's end cuDNN may be gone before them.
+  static auto& plans = *new std::map<Key, std::unique_ptr<Plan>>;
   const Key key = key_of(args);
   const std::lock_guard lock(mutex);
   auto place = plans.find(key);

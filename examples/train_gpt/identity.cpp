@@ -67,6 +67,7 @@ Identity::Identity(std::map<std::string, std::string> flags, const std::string& 
   std::erase_if(flags_, [&](const auto& flag) {
     return free_flags.contains(flag.first) && !(by_plateau && flag.first.starts_with("--eval-"));
   });
+  if (flags_["--f32-products"] == "native") flags_.erase("--f32-products");  // as without the flag
   flags_["--data"] = data;
 }
 

@@ -201,8 +201,8 @@ void begin(Training& training, Troubles& troubles) {
         static_cast<long long>(training.cycle.micro_batches().value),
         step >= o.steps ? text(": nothing is left to do of --steps ", o.steps).c_str() : "");
   } else if (!o.checkpoint.empty() && o.verify == 0) {
-    bool some =
-        false;  // a folder that cannot be read or written must not keep the run from training
+    // A folder that cannot be read or written must not keep the run from training.
+    bool some = false;
     troubles.watch([&] {
       some = training.checkpoint.exists();
       training.checkpoint.make_folder();

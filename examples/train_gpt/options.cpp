@@ -113,7 +113,6 @@ void apply(Options& o, const Words& words) {
   GptConfig& m = o.model;
   o.tokenizer = tokenizer_kind(words.tokenizer);
   o.device = device_named(words.device);
-  choose_f32_products(words.f32_products, o.device);
   o.dtype = words.dtype == "f32" ? DType::f32 : words.dtype == "f16" ? DType::f16 : DType::bf16;
   m.recompute = words.recompute == "none"    ? Recompute::none
                 : words.recompute == "block" ? Recompute::block
@@ -252,6 +251,7 @@ std::optional<Options> read_options(int argc, char** argv) {
   options.flags = values_of(app, options);
   check(options);
   check_schedules(options);
+  choose_f32_products(words.f32_products, options.device);
   // The library's own checks, whose messages name what is wrong.
   as_usage("", [&] { options.model.check(); });
   return options;

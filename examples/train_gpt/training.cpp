@@ -80,7 +80,7 @@ Training::Training(const Options& o, const Data& d)
       best(Tensor::scalar(std::numeric_limits<double>::infinity(), DType::f64, o.device)),
       tokenizer(d.tokenizer.save()),
       identity(o.flags, d.digest,
-               depends_on_micro_batches(o.accumulation) || o.schedules.by == "noise"),
+               depends_on_micro_batches(o.accumulation) || !o.schedules.by.empty()),
       checkpoint(o.checkpoint) {
   if (o.schedules.ema > 0) ema.emplace(parameters(model), EmaConfig{.decay = o.schedules.ema});
   checkpoint.part("run", identity)

@@ -2,6 +2,7 @@
 // there is no device; `remote` shows that what would find a wrong kernel there does.
 #include <doctest/doctest.h>
 
+#include "cuda/device.h"
 #include "cuda/through_device.h"
 #include "kernels/cases.h"
 #include "remote/device.h"
@@ -31,13 +32,6 @@ Device careless() {
     return result;
   }();
   return {&backend};
-}
-
-/// Says why nothing is tested.
-bool without_device() {
-  if (Device::has_cuda()) return false;
-  MESSAGE("skipped: no GPU can be used here");
-  return true;
 }
 
 }  // namespace

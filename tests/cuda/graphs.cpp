@@ -1,17 +1,11 @@
 // Graphs and batches made ahead on a GPU: the same bits as without. Skipped where there is none.
+#include "cuda/device.h"
 #include "remote/training.h"
 
 namespace accrue::test {
 namespace {
 
 constexpr int steps = 6;  // the second cycle makes the graphs, later ones replay them
-
-/// Says why nothing is tested.
-bool without_device() {
-  if (Device::has_cuda()) return false;
-  MESSAGE("skipped: no GPU can be used here");
-  return true;
-}
 
 struct Run {
   std::string bits;

@@ -5,7 +5,7 @@
 namespace accrue::test {
 
 Cases matmul_cases();
-Cases tile_matmul_cases(DType);  // for the blocks of the CPU's matrix tiles
+Cases tile_matmul_cases();  // for the blocks of the CPU's matrix tiles
 Cases matmul_unary_cases();
 Cases matmul_unary_backward_cases();
 

@@ -51,6 +51,12 @@ Cases sum_to_cases() {
                              stage.launch(kernel::SumTo{x.in(), y.out(), write});
                            }});
         }
+  for (Write write : both_writes)
+    cases.push_back({text("no rows ", name_of(write)), [=](Stage& stage) {
+                       const Tensor x = stage.random({0, 7}, f32);
+                       Tensor y = stage.out({7}, f32, write, {});
+                       stage.launch(kernel::SumTo{x.in(), y.out(), write});
+                     }});
   return cases;
 }
 

@@ -9,7 +9,7 @@ namespace accrue::test {
 std::vector<Row> table() {
   using namespace kernel;
   Cases products = matmul_cases();
-  std::ranges::move(tile_matmul_cases(DType::bf16), std::back_inserter(products));
+  std::ranges::move(tile_matmul_cases(), std::back_inserter(products));
   return {
       row<Matmul>(products),
       row<Copy>(copy_cases()),

@@ -314,6 +314,33 @@ TEST_CASE("an overflow that the filter dropped shrinks the loss scale; a bad los
   }
 }
 
+TEST_CASE("a checkpoint in mid-cycle remembers the overflow that was dropped") {
+  for (bool forget : {false, true}) {  // the control
+    const Stage s(single);
+    AdamW optimizer(parameters(s.model));
+    const auto scale = std::make_shared<LossScale>();
+    Cycle cycle(parameters(s.model), {.filter = filters::drop_non_finite(), .loss_scale = scale});
+    const Harmed loss{s, 3, Harm::gradient};
+    int64_t first = 0;
+    for (int64_t size : {3, 1, 4}) {
+      const TokenBatch micro = s.batch.slice(std::exchange(first, first + size), size);
+      {
+        MicroScope scope = cycle.begin(micro);
+        scope.backward(loss(micro));
+      }
+      if (first != 4) continue;
+      int64_t seen = -1;
+      Visitor visitor({.integer = [&](const std::string& name, int64_t& number) {
+        if (name == "overflowed") seen = std::exchange(number, forget ? 0 : number);
+      }});
+      cycle.visit(visitor);
+      CHECK(seen == 1);
+    }
+    CHECK(!optimizer.step(cycle.close()).skipped);
+    CHECK(scale->value() == (forget ? 65536 : 32768));
+  }
+}
+
 TEST_CASE("without the filter the same micro-batch skips the whole cycle") {
   for (Harm harm : {Harm::loss, Harm::gradient}) {
     const Stage s(single);

@@ -2,10 +2,10 @@
 #include <omp.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "../examples/command_line.h"
 #include "accrue/optim/consumption.h"
 #include "floor.h"
 
@@ -67,22 +67,21 @@ void add_all(Field& field, int64_t micro) {
   });
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  CLI::App app{
+void run(int argc, char** argv) {
+  examples::CommandLine flags(
+      "bench_accumulate",
       "Times cycles of every accumulator, tier and consumption against f32 sums, in turns, with "
-      "random data: 6 layers, width 384, context 256"};
+      "random data: 6 layers, width 384, context 256");
   std::string dtype = "f32";
   int64_t micro = 16, effective = 16;
   int cycles = 5;
   std::vector<std::string> only;
-  app.add_option("--dtype", dtype)->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  app.add_option("--micro-batch", micro, "sequences")->capture_default_str();
-  app.add_option("--effective-batch", effective, "sequences")->capture_default_str();
-  app.add_option("--cycles", cycles, "measured cycles of each")->capture_default_str();
-  app.add_option("--only", only, "names of the choices to time beside f32");
-  CLI11_PARSE(app, argc, argv);
+  flags.add("--dtype", dtype, "", {"f32", "bf16"});
+  flags.add_positive("--micro-batch", micro, "sequences");
+  flags.add_positive("--effective-batch", effective, "sequences");
+  flags.add_positive("--cycles", cycles, "measured cycles of each");
+  flags.add("--only", only, "names of the choices to time beside f32");
+  if (!flags.parse(argc, argv)) return;
 
   Field field{{6, 6, 384, 256, 65}, dtype == "bf16" ? DType::bf16 : DType::f32};
   field.add("baseline", effective, 1, [](AdamW&) { return CycleOptions{}; });
@@ -129,5 +128,10 @@ int main(int argc, char** argv) {
               nlohmann::json{{"dtype", dtype}, {"threads", omp_get_max_threads()}, {"rows", rows}}
                   .dump()
                   .c_str());
-  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return examples::run_program("bench_accumulate", [&] { run(argc, argv); });
 }

@@ -2,14 +2,13 @@
 // save() blocks against a plain copy. See docs/performance.md.
 #include <omp.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "accrue/accrue.h"
+#include "../examples/command_line.h"
 #include "accrue/core/file.h"
 #include "accrue/nn/checkpoint.h"
 #include "floor.h"
@@ -72,47 +71,47 @@ class Bench {
   std::vector<std::byte> from_, to_;
 };
 
+void run(int argc, char** argv) {
+  examples::CommandLine flags(
+      "bench_checkpoint", "Times checkpoints of GPT-2 124M with AdamW against the disk and a copy");
+  std::string folder = "bench_checkpoint.folder";
+  int rounds = 5;
+  flags.add("--folder", folder, "on the disk to be measured; is made, and removed at the end");
+  flags.add_positive("--rounds", rounds);
+  if (!flags.parse(argc, argv)) return;
+  std::vector<double> plain, whole, blocked, copied, of_the_disk;
+  double gigabytes = 0;
+  {
+    Bench bench(folder);
+    gigabytes = static_cast<double>(bench.bytes()) * 1e-9;
+    for (int i = 1; i <= rounds; ++i) {
+      const Round one = bench.round(i);
+      plain.push_back(one.plain);
+      whole.push_back(one.whole);
+      blocked.push_back(one.blocked);
+      copied.push_back(one.copied);
+      // Within a round, so that a slow spell of the disk falls on both.
+      of_the_disk.push_back(one.plain / one.whole);
+      std::fprintf(stderr,
+                   "round %d: plain %.3f s, checkpoint %.3f s, save() %.0f ms, copy %.0f ms\n", i,
+                   one.plain, one.whole, one.blocked * 1e3, one.copied * 1e3);
+    }
+  }
+  std::filesystem::remove_all(folder);
+  std::printf("%s\n", nlohmann::json{{"threads", omp_get_max_threads()},
+                                     {"gigabytes", gigabytes},
+                                     {"plain_gb_per_second", gigabytes / median(plain)},
+                                     {"checkpoint_gb_per_second", gigabytes / median(whole)},
+                                     {"of_the_disk", median(of_the_disk)},
+                                     {"of_the_disk_by_round", of_the_disk},
+                                     {"save_blocks_ms", median(blocked) * 1e3},
+                                     {"copy_ms", median(copied) * 1e3}}
+                          .dump()
+                          .c_str());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Times checkpoints of GPT-2 124M with AdamW against the disk and a copy"};
-  std::string folder = "bench_checkpoint.folder";
-  int rounds = 5;
-  app.add_option("--folder", folder, "on the disk to be measured; is made, and removed at the end")
-      ->capture_default_str();
-  app.add_option("--rounds", rounds)->check(CLI::PositiveNumber)->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    std::vector<double> plain, whole, blocked, copied, of_the_disk;
-    double gigabytes = 0;
-    {
-      Bench bench(folder);
-      gigabytes = static_cast<double>(bench.bytes()) * 1e-9;
-      for (int i = 1; i <= rounds; ++i) {
-        const Round one = bench.round(i);
-        plain.push_back(one.plain);
-        whole.push_back(one.whole);
-        blocked.push_back(one.blocked);
-        copied.push_back(one.copied);
-        // Within a round, so that a slow spell of the disk falls on both.
-        of_the_disk.push_back(one.plain / one.whole);
-        std::fprintf(stderr,
-                     "round %d: plain %.3f s, checkpoint %.3f s, save() %.0f ms, copy %.0f ms\n", i,
-                     one.plain, one.whole, one.blocked * 1e3, one.copied * 1e3);
-      }
-    }
-    std::filesystem::remove_all(folder);
-    std::printf("%s\n", nlohmann::json{{"threads", omp_get_max_threads()},
-                                       {"gigabytes", gigabytes},
-                                       {"plain_gb_per_second", gigabytes / median(plain)},
-                                       {"checkpoint_gb_per_second", gigabytes / median(whole)},
-                                       {"of_the_disk", median(of_the_disk)},
-                                       {"of_the_disk_by_round", of_the_disk},
-                                       {"save_blocks_ms", median(blocked) * 1e3},
-                                       {"copy_ms", median(copied) * 1e3}}
-                            .dump()
-                            .c_str());
-  } catch (const std::exception& error) {
-    return std::fprintf(stderr, "bench_checkpoint: %s\n", error.what()), 1;
-  }
+  return examples::run_program("bench_checkpoint", [&] { run(argc, argv); });
 }

@@ -1,7 +1,7 @@
 // bench_kernels: kernels by themselves, against the copy bandwidth of the same run.
 #include <cstdio>
 
-#include "../examples/program.h"
+#include "../examples/command_line.h"
 #include "kernel_rows.h"
 #include "timing.h"
 
@@ -34,35 +34,23 @@ nlohmann::ordered_json bandwidth_rows(const KernelSizes& sizes, double bandwidth
 
 int main(int argc, char** argv) {
   return examples::run_program("bench_kernels", [&] {
-    CLI::App app{
+    examples::CommandLine flags(
+        "bench_kernels",
         "Times kernels on random data: bytes that must move over the copy bandwidth, attention, "
-        "and a large weight's gradient added in place and by temporaries"};
-    examples::take_last(app);
+        "and a large weight's gradient added in place and by temporaries");
     std::string device = "cpu", dtype = "bf16";
     KernelSizes sizes;
     WeightGradient gradient;
-    app.add_option("--device", device)
-        ->check(CLI::IsMember({"cpu", "cuda"}))
-        ->capture_default_str();
-    app.add_option("--dtype", dtype, "of activations")
-        ->check(CLI::IsMember({"f32", "bf16", "f16"}))
-        ->capture_default_str();
-    app.add_option("--mib", sizes.mib, "MiB of each kernel's tensors")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    app.add_option("--repeats", sizes.repeats)->check(CLI::PositiveNumber)->capture_default_str();
-    app.add_option("--only", sizes.only,
-                   "rows whose name contains this; two rows are 'attention' and 'weight gradient'");
-    app.add_option("--gradient-vocabulary", gradient.vocabulary)
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    app.add_option("--gradient-hidden", gradient.hidden)
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    app.add_option("--gradient-rows", gradient.rows)
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    if (!examples::parse(app, argc, argv)) return;
+    flags.add("--device", device, "", {"cpu", "cuda"});
+    flags.add("--dtype", dtype, "of activations", {"f32", "bf16", "f16"});
+    flags.add_positive("--mib", sizes.mib, "MiB of each kernel's tensors");
+    flags.add_positive("--repeats", sizes.repeats);
+    flags.add("--only", sizes.only,
+              "rows whose name contains this; two rows are 'attention' and 'weight gradient'");
+    flags.add_positive("--gradient-vocabulary", gradient.vocabulary);
+    flags.add_positive("--gradient-hidden", gradient.hidden);
+    flags.add_positive("--gradient-rows", gradient.rows);
+    if (!flags.parse(argc, argv)) return;
     sizes.device = examples::device_named(device);
     sizes.dtype = dtype == "f32" ? DType::f32 : dtype == "f16" ? DType::f16 : DType::bf16;
 

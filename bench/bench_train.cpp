@@ -2,8 +2,9 @@
 #include <omp.h>
 
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
-#include "../examples/program.h"
+#include "../examples/command_line.h"
 #include "engine.h"
 #include "floor.h"
 #include "profile.h"
@@ -24,12 +25,34 @@ struct Work {
   bool profile = false;
 };
 
+// What is known of one micro-batch size.
 struct Trained {
-  double seconds;  // of one cycle, median
-  MemoryUse memory;
+  int64_t micro_batch;
+  std::vector<TimedGemm> gemms;
+  std::vector<double> cycles = {};  // seconds
+  MemoryUse memory = {};
+
+  double seconds() const { return median(cycles); }
 };
 
-// Cycles of both micro-batch sizes take turns, so that a drift of the machine's speed hits both.
+// Enough operands to be beyond the caches; a GPU's are larger than those and fill its memory
+// sooner.
+int64_t distinct_layers(const Work& work) {
+  return work.device.on_host() ? work.config.layers : std::min<int64_t>(work.config.layers, 4);
+}
+
+std::vector<Trained> untrained(const Work& work) {
+  std::vector<Trained> result;
+  for (const int64_t micro : work.micro_batches) {
+    result.push_back({micro, {}});
+    for (const Gemm& one : gemms_of(work.config, work.dtype, micro, work.chunk, work.device))
+      result.back().gemms.emplace_back(one, distinct_layers(work), work.device);
+  }
+  return result;
+}
+
+// Cycles of all micro-batch sizes and the products alone take turns, so that a drift of the
+// machine's speed, or its neighbours', hits all of them.
 std::vector<Trained> train(const Work& work) {
   const Device device = work.profile ? timed_device(work.device) : work.device;
   Allocator& memory = *device.backend->memory;
@@ -38,28 +61,29 @@ std::vector<Trained> train(const Work& work) {
   AdamW optimizer(parameters(model), {.lr = 1e-4, .weight_decay = 0.1, .clip = 1.0});
   Cycle cycle(parameters(model), {.graphs = device.backend->graphs != nullptr});
   const TokenBatch batch = random_batch(work.config, work.effective, device);
-  std::vector<std::vector<double>> seconds(work.micro_batches.size());
-  std::vector<Trained> result(work.micro_batches.size());
+  std::vector<Trained> all = untrained(work);
   for (int round = 0; round <= work.cycles; ++round)
-    for (size_t i = 0; i < work.micro_batches.size(); ++i) {
+    for (Trained& one : all) {
       memory.reset_peak();
       reset_profile();
       const double start = now();
-      optimizer.step(cycle.run(batch, {work.micro_batches[i]}, [&](const TokenBatch& micro) {
+      optimizer.step(cycle.run(batch, {one.micro_batch}, [&](const TokenBatch& micro) {
         return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets, -100,
                              work.chunk);
       }));
       wait(device);
-      if (round > 0) seconds[i].push_back(now() - start);
+      const double seconds = now() - start;
+      one.memory = memory.use();
       if (work.profile && round == work.cycles) {
         std::fprintf(stderr, "micro-batch %ld, the last cycle:\n",
-                     static_cast<long>(work.micro_batches[i]));
-        print_profile(seconds[i].back());
+                     static_cast<long>(one.micro_batch));
+        print_profile(seconds);
       }
-      result[i].memory = memory.use();
+      if (round == 0) continue;  // finds its caches empty
+      one.cycles.push_back(seconds);
+      for (TimedGemm& gemm : one.gemms) gemm.measure(work.device.on_host() ? 1 : 3);
     }
-  for (size_t i = 0; i < result.size(); ++i) result[i].seconds = median(seconds[i]);
-  return result;
+  return all;
 }
 
 int64_t matmul_parameters(const Work& work) {
@@ -71,13 +95,9 @@ int64_t matmul_parameters(const Work& work) {
 double large_gemm_gflops(const Work& work) {
   constexpr int64_t n = 8192;
   const Gemm square{n, n, n, false, false, false, work.dtype, work.dtype, Write::set};
-  return measure({square}, 1, 9, work.device)[0].rate();
-}
-
-// Enough operands to be beyond the caches; a GPU's are larger than those and fill its memory
-// sooner.
-int64_t distinct_layers(const Work& work) {
-  return work.device.on_host() ? work.config.layers : std::min<int64_t>(work.config.layers, 4);
+  TimedGemm timed(square, 1, work.device);
+  timed.measure(9);
+  return timed.rate();
 }
 
 nlohmann::json compare(const Work& work) {
@@ -99,33 +119,33 @@ nlohmann::json compare(const Work& work) {
   const double optimizer = elements * (28 + (work.dtype == DType::f32 ? 0 : 2)) / bandwidth;
 
   nlohmann::json rows;
-  for (size_t i = 0; i < trained.size(); ++i) {
-    const int64_t micro = work.micro_batches[i];
+  for (const Trained& one : trained) {
+    const int64_t micro = one.micro_batch;
     double gemm_seconds = 0, gemm_flops = 0, best_rate = large;
-    for (const Measured& one : measure(gemms_of(c, work.dtype, micro, work.chunk, work.device),
-                                       distinct_layers(work), 9, work.device)) {
+    for (const TimedGemm& timed : one.gemms) {
+      const Gemm& gemm = timed.gemm();
       std::fprintf(stderr, "  gemm %6ld x %6ld x %6ld %s%s %s x%-3ld %8.1f GFLOP/s\n",
-                   static_cast<long>(one.gemm.m), static_cast<long>(one.gemm.n),
-                   static_cast<long>(one.gemm.k), one.gemm.a_transposed ? "T" : "N",
-                   one.gemm.b_transposed ? "T" : "N", one.gemm.write == Write::set ? "set" : "add",
-                   static_cast<long>(one.gemm.times), one.rate());
-      gemm_seconds += one.seconds;
-      gemm_flops += one.gemm.flops();
-      best_rate = std::max(best_rate, one.rate());
+                   static_cast<long>(gemm.m), static_cast<long>(gemm.n), static_cast<long>(gemm.k),
+                   gemm.a_transposed ? "T" : "N", gemm.b_transposed ? "T" : "N",
+                   gemm.write == Write::set ? "set" : "add", static_cast<long>(gemm.times),
+                   timed.rate());
+      gemm_seconds += timed.seconds();
+      gemm_flops += gemm.flops();
+      best_rate = std::max(best_rate, timed.rate());
     }
     const double k = static_cast<double>((work.effective + micro - 1) / micro);
     const double floor = gemm_seconds * k + optimizer;
-    const double rate = flops_per_token * tokens / trained[i].seconds * 1e-9;
+    const double seconds = one.seconds(), rate = flops_per_token * tokens / seconds * 1e-9;
     nlohmann::json bytes;
     for (int t = 0; t < tag_count; ++t)
-      bytes[std::string(tag_names[t])] = trained[i].memory.peak[t];
+      bytes[std::string(tag_names[t])] = one.memory.peak[t];
     rows.push_back({{"micro_batch", micro},
-                    {"seconds_per_cycle", trained[i].seconds},
-                    {"over_first", trained[i].seconds / trained[0].seconds},
-                    {"tokens_per_second", tokens / trained[i].seconds},
+                    {"seconds_per_cycle", seconds},
+                    {"over_first", seconds / trained[0].seconds()},
+                    {"tokens_per_second", tokens / seconds},
                     {"gflops", rate},
                     {"floor_seconds", floor},
-                    {"over_floor", trained[i].seconds / floor},
+                    {"over_floor", seconds / floor},
                     {"gemm_gflops", gemm_flops / gemm_seconds * 1e-9},
                     {"best_gemm_gflops", best_rate},
                     {"of_best_gemm", rate / best_rate},
@@ -134,8 +154,8 @@ nlohmann::json compare(const Work& work) {
     std::fprintf(stderr,
                  "micro-batch %ld: %.4f s a cycle, %.0f tokens/s, %.0f GFLOP/s, %.3f x floor, "
                  "%.2f of the best GEMM (%.0f)\n",
-                 static_cast<long>(micro), trained[i].seconds, tokens / trained[i].seconds, rate,
-                 trained[i].seconds / floor, rate / best_rate, best_rate);
+                 static_cast<long>(micro), seconds, tokens / seconds, rate,
+                 seconds / floor, rate / best_rate, best_rate);
   }
   return rows;
 }
@@ -147,29 +167,22 @@ struct Words {
   int64_t engine_micro = 50;
 };
 
-void add_flags(CLI::App& app, Work& work, Words& words) {
-  app.add_option("--model", words.model, "gpt2 (124M), width384 or width128")
-      ->check(CLI::IsMember({"gpt2", "width384", "width128"}));
-  app.add_option("--device", words.device)->check(CLI::IsMember({"cpu", "cuda"}));
-  app.add_option("--dtype", words.dtype, "f32, bf16 or f16")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
-  examples::add_f32_products(app, words.f32_products);
-  app.add_option("--micro-batch", work.micro_batches, "one or several, compared in one run")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--effective-batch", work.effective, "sequences")->check(CLI::PositiveNumber);
-  app.add_option("--context", words.context, "tokens (gpt2: 64, on a GPU 1024)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--vocabulary", words.vocabulary,
-                 "rows of the head, padding included (gpt2: 50257, on a GPU 50304)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--chunk", work.chunk, "rows of logits at a time (256; on a GPU all)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--cycles", work.cycles, "measured cycles of each size")
-      ->check(CLI::PositiveNumber);
-  app.add_flag("--profile", work.profile, "seconds of each kernel in the last cycle");
-  app.add_flag("--engine", words.engine, "only the engine: kernels that do nothing");
-  app.add_option("--engine-micro-batches", words.engine_micro,
-                 "micro-batches of the engine's cycle");
+void add_flags(examples::CommandLine& flags, Work& work, Words& words) {
+  flags.add("--model", words.model, "gpt2 is 124M", {"gpt2", "width384", "width128"});
+  flags.add("--device", words.device, "", {"cpu", "cuda"});
+  flags.add("--dtype", words.dtype, "", {"f32", "bf16", "f16"});
+  flags.add_f32_products(words.f32_products);
+  flags.add_positive("--micro-batch", work.micro_batches, "one or several, compared in one run");
+  flags.add_positive("--effective-batch", work.effective, "sequences");
+  flags.add_positive("--context", words.context, "tokens (gpt2: 64, on a GPU 1024)");
+  flags.add_positive("--vocabulary", words.vocabulary,
+                     "rows of the head, padding included (gpt2: 50257, on a GPU 50304)");
+  flags.add_positive("--chunk", work.chunk, "rows of logits at a time (256; on a GPU all)");
+  flags.add_positive("--cycles", work.cycles, "measured cycles of each size");
+  flags.add_switch("--profile", work.profile, "seconds of each kernel in the last cycle");
+  flags.add_switch("--engine", words.engine, "only the engine: kernels that do nothing");
+  flags.add_positive("--engine-micro-batches", words.engine_micro,
+                     "micro-batches of the engine's cycle");
 }
 
 // What the command line left open. The sizes of gpt2 are those that fill a GPU, or two CPU cores.
@@ -234,11 +247,12 @@ nlohmann::json result_of(Work& work, const Words& words) {
 
 int main(int argc, char** argv) {
   return examples::run_program("bench_train", [&] {
-    CLI::App app{"Times training cycles against their floor, with random data"};
+    examples::CommandLine flags("bench_train",
+                                "Times training cycles against their floor, with random data");
     Work work;
     Words words;
-    add_flags(app, work, words);
-    if (!examples::parse(app, argc, argv)) return;
+    add_flags(flags, work, words);
+    if (!flags.parse(argc, argv)) return;
     std::printf("%s\n", result_of(work, words).dump().c_str());
   });
 }

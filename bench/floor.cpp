@@ -103,22 +103,19 @@ std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_b
   return result;
 }
 
-std::vector<Measured> measure(const std::vector<Gemm>& gemms, int64_t layers, int repeats,
-                              Device device) {
-  std::vector<Measured> result;
-  for (const Gemm& g : gemms) {
-    // Large operands are distinct by themselves; a head exists once.
-    const int64_t distinct = std::min(layers, g.times);
-    double best = time_gemm(g, g.a_transposed, g.b_transposed, distinct, repeats, device);
-    if (g.weight)
-      best =
-          std::min(best, time_gemm(g, g.a_transposed, !g.b_transposed, distinct, repeats, device));
-    else
-      best =
-          std::min(best, time_gemm(g, !g.a_transposed, g.b_transposed, distinct, repeats, device));
-    result.push_back({g, best * static_cast<double>(g.times)});
-  }
-  return result;
+void TimedGemm::measure(int repeats) {
+  const Gemm& g = gemm_;
+  // Large operands are distinct by themselves; a head exists once.
+  const int64_t distinct = std::min(layers_, g.times);
+  seconds_[0].push_back(
+      time_gemm(g, g.a_transposed, g.b_transposed, distinct, repeats, device_));
+  seconds_[1].push_back(time_gemm(g, g.weight ? g.a_transposed : !g.a_transposed,
+                                  g.weight ? !g.b_transposed : g.b_transposed, distinct, repeats,
+                                  device_));
+}
+
+double TimedGemm::seconds() const {
+  return std::min(median(seconds_[0]), median(seconds_[1])) * static_cast<double>(gemm_.times);
 }
 
 }  // namespace accrue::bench

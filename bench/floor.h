@@ -24,16 +24,27 @@ struct Gemm {
 std::vector<Gemm> gemms_of(const GptConfig& config, DType dtype, int64_t micro_batch, int64_t chunk,
                            Device device);
 
-struct Measured {
-  Gemm gemm;
-  double seconds;  // of all its occurrences
-  double rate() const { return gemm.flops() / seconds * 1e-9; }
-};
+/// A product timed alone, on operands of distinct layers and random numbers, in both layouts of its
+/// weight or activation.
+class TimedGemm {
+ public:
+  TimedGemm(const Gemm& gemm, int64_t layers, Device device)
+      : gemm_(gemm), layers_(layers), device_(device) {}
 
-/// Times each product alone on operands of distinct layers, random numbers, in the better of the
-/// two layouts of its weight or activation. The median of `repeats` sweeps over the layers.
-std::vector<Measured> measure(const std::vector<Gemm>& gemms, int64_t layers, int repeats,
-                              Device device);
+  /// The median of `repeats` sweeps over the layers joins those measured before.
+  void measure(int repeats);
+
+  const Gemm& gemm() const { return gemm_; }
+  /// Of all its occurrences: the median of what was measured, in the better layout.
+  double seconds() const;
+  double rate() const { return gemm_.flops() / seconds() * 1e-9; }
+
+ private:
+  Gemm gemm_;
+  int64_t layers_;
+  Device device_;
+  std::vector<double> seconds_[2];  // of one occurrence; as in the model, and the other layout
+};
 
 /// A batch of random tokens.
 TokenBatch random_batch(const GptConfig& config, int64_t samples, Device device);

@@ -6,7 +6,7 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256, capacity = 384;
+constexpr int capacity = 384;
 constexpr int64_t chunk = 16384;  // elements of one partial sum
 
 struct Pair {

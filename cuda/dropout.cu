@@ -9,7 +9,7 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256, each_thread = 2;
+constexpr int each_thread = 2;
 
 template <class T>
 struct DropArgs {

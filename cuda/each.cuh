@@ -11,8 +11,6 @@
 namespace accrue::cuda {
 namespace detail {
 
-constexpr int each_threads = 256;
-
 template <int N>
 struct EachArgs {
   void* data[N];
@@ -69,16 +67,16 @@ struct Each {
 
 /// Each block takes U·threads vectors, whose loads are all under way before the first is used.
 template <int outs, class Wide, int U, int V, bool dense, class Formula, class... T>
-__global__ void __launch_bounds__(each_threads)
+__global__ void __launch_bounds__(threads)
     each_kernel(Formula formula, const __grid_constant__ EachArgs<sizeof...(T)> args) {
   if constexpr (requires { formula.begin(); }) formula.begin();
   constexpr auto all = std::index_sequence_for<T...>();
   constexpr int N = sizeof...(T);
-  const uint32_t first = blockIdx.x * (each_threads * U) + threadIdx.x;
+  const uint32_t first = blockIdx.x * (threads * U) + threadIdx.x;
   Each<outs, Wide, V, T...> held[U];
 #pragma unroll
   for (int u = 0; u < U; ++u) {
-    const uint32_t index = first + u * each_threads;
+    const uint32_t index = first + u * threads;
     if (index >= args.vectors) continue;
     if constexpr (dense)
       for (int k = 0; k < N; ++k) held[u].offset[k] = static_cast<int64_t>(index) * V;
@@ -88,7 +86,7 @@ __global__ void __launch_bounds__(each_threads)
   }
 #pragma unroll
   for (int u = 0; u < U; ++u) {
-    if (first + u * each_threads >= args.vectors) continue;
+    if (first + u * threads >= args.vectors) continue;
     held[u].apply(formula, all);
     held[u].store(args, all);
   }
@@ -114,9 +112,9 @@ void launch_each(const Formula& formula, const Loops<sizeof...(T)>& loops,
           static_cast<char*>(const_cast<void*>(operands[k].data)) + part.start[k] * size[k];
     args.vectors = static_cast<uint32_t>(part.elements() / V);
     args.tail = static_cast<uint32_t>(part.elements() % V);
-    const auto blocks = static_cast<uint32_t>(ceil_div(args.vectors, each_threads * U));
+    const auto blocks = static_cast<uint32_t>(ceil_div(args.vectors, threads * U));
     each_kernel<outs, Wide, U, V, dense, Formula, T...>
-        <<<std::max(blocks, 1u), each_threads, 0, stream()>>>(formula, args);
+        <<<std::max(blocks, 1u), threads, 0, stream()>>>(formula, args);
     CUDA_CHECK_LAUNCH(each_kernel);
   });
 }

@@ -11,8 +11,6 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256;
-
 /// Words of a row; a block takes 1,024 words of neighbouring rows.
 template <class Word>
 __global__ void __launch_bounds__(threads)

@@ -5,8 +5,6 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256;
-
 /// The number's bytes in this dtype.
 uint64_t bits_of(double value, DType dtype) {
   const auto bits = [](auto number) {

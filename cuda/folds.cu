@@ -8,8 +8,6 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256;
-
 /// Eight elements per thread: one draw has 16 bits for each.
 template <class T, bool vectors>
 __global__ void __launch_bounds__(threads)

@@ -6,7 +6,7 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256, each_thread = 4;
+constexpr int each_thread = 4;
 
 template <int N>
 struct Operands {

@@ -9,7 +9,7 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256, capacity = 256;
+constexpr int capacity = 256;
 constexpr int64_t chunk = 4096;  // elements of one block
 
 /// One weight. Absent parts are null.

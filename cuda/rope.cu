@@ -10,8 +10,6 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256;
-
 /// turns [2, T, D/2]: cosines, then sines.
 template <class Wide>
 __global__ void __launch_bounds__(threads)

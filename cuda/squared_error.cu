@@ -7,7 +7,6 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int threads = 256;
 constexpr int64_t chunk = 8192;  // elements of one partial sum
 
 int64_t chunks_of(const In& x) { return ceil_div(x.shape.elements(), chunk); }

@@ -7,7 +7,7 @@
 namespace accrue::cuda {
 namespace {
 
-constexpr int warps = 8, threads = 32 * warps;
+constexpr int warps = threads / 32;
 
 /// Σ over a chunk of rows: a lane owns V columns, the warps take the rows in turn, four in flight.
 template <class From, int V, class Wide>

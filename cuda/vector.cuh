@@ -10,6 +10,9 @@
 
 namespace accrue::cuda {
 
+/// Of a block, where a kernel has no reason for another number.
+constexpr int threads = 256;
+
 /// What a dtype is computed in.
 template <class T>
 using WideOf = std::conditional_t<std::is_same_v<T, double>, double, float>;

@@ -4,7 +4,8 @@
 #include <functional>
 
 #include "accrue/optim/consumption.h"
-#include "program.h"
+#include "command_line.h"
+#include "json.h"
 
 using namespace accrue;
 using namespace accrue::examples;
@@ -195,16 +196,14 @@ int main(int argc, char** argv) {
     Seed seed{1};
     bool check = false;
     std::string device;
-    CLI::App app(
-        "Compares Adam with AdamA and batch-size-invariant Adam: what a cycle adds to the moments, "
-        "and the peak of memory, by dry runs.",
-        "adam_moments");
-    take_last(app);
-    app.add_option("--weights", weights, "To average the moments over")->capture_default_str();
-    app.add_option("--seed", seed.value)->capture_default_str();
-    add_device(app, device);
-    app.add_flag("--check", check, "Also train the small model, and report its measured peak");
-    if (!parse(app, argc, argv)) return;
+    CommandLine flags("adam_moments",
+                      "Compares Adam with AdamA and batch-size-invariant Adam: what a cycle adds to "
+                      "the moments, and the peak of memory, by dry runs.");
+    flags.add("--weights", weights, "To average the moments over");
+    flags.add("--seed", seed.value);
+    flags.add_device(device);
+    flags.add_switch("--check", check, "Also train the small model, and report its measured peak");
+    if (!flags.parse(argc, argv)) return;
     require_usage(weights >= 2 && weights % 2 == 0 && weights <= 10'000'000,
                   "--weights: expected an even number from 2 to 10000000, got ", weights);
     run(weights, seed, device_named(device), check);

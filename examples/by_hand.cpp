@@ -1,7 +1,9 @@
 // by_hand: one cycle of a linear model, every number printed; all can be checked on paper.
 #include <cstdio>
 
-#include "program.h"
+#include <nlohmann/json.hpp>
+
+#include "command_line.h"
 
 using namespace accrue;
 
@@ -91,9 +93,10 @@ void run(Device device) {
 
 int main(int argc, char** argv) {
   return examples::run_program("by_hand", [&] {
-    CLI::App app("Computes one cycle of a linear model and prints every number.", "by_hand");
+    examples::CommandLine flags(
+        "by_hand", "Computes one cycle of a linear model and prints every number.");
     std::string device;
-    examples::add_device(app, device);
-    if (examples::parse(app, argc, argv)) run(examples::device_named(device));
+    flags.add_device(device);
+    if (flags.parse(argc, argv)) run(examples::device_named(device));
   });
 }

@@ -5,7 +5,8 @@
 #include <cmath>
 #include <fstream>
 
-#include "program.h"
+#include "command_line.h"
+#include "json.h"
 
 using namespace accrue;
 using namespace accrue::examples;
@@ -149,20 +150,19 @@ void run(Options o) {
 int main(int argc, char** argv) {
   return run_program("one_cycle", [&] {
     Options o;
-    CLI::App app("Computes one cycle with 1, 2, 4 and 8 micro-batches.", "one_cycle");
-    take_last(app);
-    app.add_option("--data", o.data, "A text file")->required();
-    app.add_option("--layers", o.model.layers)->capture_default_str();
-    app.add_option("--heads", o.model.heads)->capture_default_str();
-    app.add_option("--width", o.model.width)->capture_default_str();
-    app.add_option("--context", o.model.context)->capture_default_str();
-    app.add_option("--effective-batch", o.effective_batch, "Sequences")->capture_default_str();
-    app.add_option("--accumulate", o.accumulate, "f32, bf16 or kahan")->capture_default_str();
-    app.add_option("--seed", o.seed.value)->capture_default_str();
-    add_device(app, o.device);
-    app.add_option("--threads", o.threads, "(default: all cores, or OMP_NUM_THREADS)");
-    app.add_option("--log", o.log, "JSON lines, one per K");
-    if (!parse(app, argc, argv)) return;
+    CommandLine flags("one_cycle", "Computes one cycle with 1, 2, 4 and 8 micro-batches.");
+    flags.require("--data", o.data, "A text file");
+    flags.add("--layers", o.model.layers);
+    flags.add("--heads", o.model.heads);
+    flags.add("--width", o.model.width);
+    flags.add("--context", o.model.context);
+    flags.add("--effective-batch", o.effective_batch, "Sequences");
+    flags.add("--accumulate", o.accumulate, "f32, bf16 or kahan");
+    flags.add("--seed", o.seed.value);
+    flags.add_device(o.device);
+    flags.add("--threads", o.threads, "All cores, or OMP_NUM_THREADS, unless told");
+    flags.add("--log", o.log, "JSON lines, one per K");
+    if (!flags.parse(argc, argv)) return;
     require_usage(o.effective_batch > 0 && o.effective_batch % 8 == 0,
                   "--effective-batch: expected a multiple of 8, got ", o.effective_batch);
     require_usage(o.threads >= 1 && o.threads <= 1024, "--threads: expected 1 to 1024, got ",

@@ -1,11 +1,10 @@
-// What every example shares: exit statuses, the one line of an error, bytes by tag.
+// What every example shares: exit statuses, the one line of an error, devices by name. Flags are
+// command_line.h's, JSON is json.h's: both take long to compile.
 #pragma once
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -58,51 +57,18 @@ inline void require_distinct(std::vector<std::pair<const char*, std::string>> fi
                     files[i].second, "' for both");
 }
 
-/// Before flags are added: of a flag given twice the last counts, so that scripts can be
-/// overridden.
-inline void take_last(CLI::App& app) {
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-}
-
-/// Adds --device; `word` is then its default: a GPU where there is one.
-inline void add_device(CLI::App& app, std::string& word) {
-  word = Device::best().backend->name;
-  app.add_option("--device", word, "cuda needs a GPU and a build with it")
-      ->check(CLI::IsMember({"cpu", "reference", "cuda"}))
-      ->capture_default_str();
-}
 /// The device of that name. Throws Failure, which says what to do, where there is none.
 inline Device device_named(const std::string& word) {
   if (word == "cuda") return Device::cuda();
   return word == "reference" ? Device::reference() : Device::cpu();
 }
 
-/// Adds --f32-products.
-inline void add_f32_products(CLI::App& app, std::string& word) {
-  app.add_option("--f32-products", word,
-                 "native; tf32: on a GPU's tensor cores, factors rounded to 10 bits")
-      ->check(CLI::IsMember({"native", "tf32"}))
-      ->capture_default_str();
-}
-/// Chooses them for the process. Throws WrongUsage where the device has no others.
+/// Chooses f32 products for the process. Throws WrongUsage where the device has no others.
 inline void choose_f32_products(const std::string& word, Device device) {
   if (word != "tf32") return;
   require_usage(device.backend->name == std::string_view("cuda"),
                 "--f32-products tf32: expected --device cuda, got ", device.backend->name);
   cuda::allow_tf32(true);
-}
-
-/// Reads the command line. False: help was asked for and printed.
-inline bool parse(CLI::App& app, int argc, char** argv) {
-  try {
-    app.parse(argc, argv);
-    return true;
-  } catch (const CLI::CallForHelp&) {
-    std::printf("%s", app.help().c_str());
-    return false;
-  } catch (const CLI::ParseError& error) {
-    throw WrongUsage(error.what());
-  }
 }
 
 /// Runs `body`, which may return the exit status; an exception becomes one line on stderr and the
@@ -125,12 +91,6 @@ int run_program(const char* name, Body&& body) {
   } catch (const std::exception& error) {
     return fail(error, "", 1);
   }
-}
-
-inline nlohmann::ordered_json bytes_by_tag(const MemoryUse& use) {
-  nlohmann::ordered_json bytes;
-  for (int tag = 0; tag < tag_count; ++tag) bytes[std::string(tag_names[tag])] = use.peak[tag];
-  return bytes;
 }
 
 }  // namespace accrue::examples

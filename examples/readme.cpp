@@ -1,6 +1,9 @@
 // readme: the program that the README quotes; trains on a text file for one epoch.
 #include <iostream>
 
+#include <nlohmann/json.hpp>
+
+#include "accrue/accrue.h"
 #include "program.h"
 
 // README begin

@@ -4,7 +4,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "../program.h"
+#include "../command_line.h"
+#include "../json.h"
 #include "../progress_line.h"
 #include "accrue/core/file.h"
 #include "plot.h"
@@ -121,26 +122,22 @@ int main(int argc, char** argv) {
   return run_program("accumulator_error", [&] {
     Options o;
     GradientOptions& g = o.gradients;
-    CLI::App app(
+    CommandLine flags(
+        "accumulator_error",
         "Adds up K micro-gradients by every accumulator and compares with their sum in f64, for "
-        "K = 1, 2, 4, …: drawn gradients of one sign and of both, and those of a GPT.",
-        "accumulator_error");
-    take_last(app);
-    app.add_option("--k-max", g.count, "The largest K")->capture_default_str();
-    app.add_option("--elements", g.elements, "Of each gradient; a multiple of 512, at most 65536")
-        ->capture_default_str();
-    app.add_option("--data", g.data,
-                   "A text file for the GPT (default: a drawn one, always the same)");
-    app.add_option("--training-steps", g.training_steps,
-                   "Of the GPT, by train_gpt's recipe, before its gradients are read")
-        ->capture_default_str();
-    app.add_option("--seed", g.seed.value)->capture_default_str();
+        "K = 1, 2, 4, …: drawn gradients of one sign and of both, and those of a GPT.");
+    flags.add("--k-max", g.count, "The largest K");
+    flags.add("--elements", g.elements, "Of each gradient; a multiple of 512, at most 65536");
+    flags.add("--data", g.data, "A text file for the GPT (default: a drawn one, always the same)");
+    flags.add("--training-steps", g.training_steps,
+              "Of the GPT, by train_gpt's recipe, before its gradients are read");
+    flags.add("--seed", g.seed.value);
     std::string device;
-    add_device(app, device);
-    app.add_option("--csv", o.csv, "The table, as a file");
-    app.add_option("--svg", o.svg, "The picture");
-    app.add_option("--log", o.log, "JSON lines, one per figure");
-    if (!parse(app, argc, argv)) return;
+    flags.add_device(device);
+    flags.add("--csv", o.csv, "The table, as a file");
+    flags.add("--svg", o.svg, "The picture");
+    flags.add("--log", o.log, "JSON lines, one per figure");
+    if (!flags.parse(argc, argv)) return;
     require_usage(g.count >= 1 && g.count <= 65536, "--k-max: expected 1 to 65536, got ", g.count);
     require_usage(g.elements >= 512 && g.elements <= 65536 && g.elements % 512 == 0,
                   "--elements: expected a multiple of 512 up to 65536, got ", g.elements);

@@ -1,5 +1,6 @@
 #include "accumulation.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <limits>
 

@@ -3,7 +3,7 @@
 #include <optional>
 #include <string>
 
-#include "../program.h"
+#include "../command_line.h"
 #include "accrue/accrue.h"
 #include "accrue/optim/consumption.h"
 

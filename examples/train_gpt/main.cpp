@@ -5,6 +5,7 @@
 #include <cmath>
 #include <csignal>
 
+#include "../json.h"
 #include "../program.h"
 #include "find_lr.h"
 #include "progress.h"

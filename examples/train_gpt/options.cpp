@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -9,8 +10,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
-#include "../program.h"
+#include "../command_line.h"
 
 namespace accrue::examples {
 namespace {
@@ -33,7 +35,8 @@ struct Words {
   std::optional<int64_t> warmup, threads;
 };
 
-void add_model_flags(CLI::App& app, Options& o, Words& words) {
+void add_model_flags(CommandLine& line, Options& o, Words& words) {
+  CLI::App& app = line.app();
   GptConfig& m = o.model;
   app.add_option("--layers", m.layers, "Blocks")->capture_default_str();
   app.add_option("--heads", m.heads, "Attention heads; they divide the width")
@@ -49,9 +52,9 @@ void add_model_flags(CLI::App& app, Options& o, Words& words) {
   choice("--activation", words.activation, {"gelu", "swiglu"});
   app.add_flag("--untied", words.untied, "A head of its own instead of the token embedding");
   choice("--recompute", words.recompute, {"none", "block", "sqrt"});
-  add_device(app, words.device);
+  line.add_device(words.device);
   choice("--dtype", words.dtype, {"f32", "bf16", "f16"});
-  add_f32_products(app, words.f32_products);
+  line.add_f32_products(words.f32_products);
 }
 
 void add_training_flags(CLI::App& app, Options& o, Words& words) {
@@ -236,15 +239,15 @@ void check(const Options& o) {
 std::optional<Options> read_options(int argc, char** argv) {
   Options options;
   Words words;
-  CLI::App app("Trains a GPT on a text file by native gradient accumulation.", "train_gpt");
-  take_last(app);
+  CommandLine line("train_gpt", "Trains a GPT on a text file by native gradient accumulation.");
+  CLI::App& app = line.app();
   add_run_flags(app, options, words);
-  add_model_flags(app, options, words);
+  add_model_flags(line, options, words);
   add_training_flags(app, options, words);
   add_accumulation_flags(app, options.accumulation);
   add_schedule_flags(app, options.schedules);
   refuse_beyond_64_bits(app);
-  if (!parse(app, argc, argv)) return std::nullopt;
+  if (!line.parse(argc, argv)) return std::nullopt;
   apply_schedule_flags(app, options);
   apply(options, words);
   apply_interval(options, words.checkpoint_interval);

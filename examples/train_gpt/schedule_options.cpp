@@ -1,8 +1,8 @@
 #include "schedule_options.h"
 
+#include <CLI/CLI.hpp>
 #include <cmath>
 
-#include "../program.h"
 #include "options.h"
 
 namespace accrue::examples {

@@ -1,10 +1,9 @@
 // The flags of train_gpt about what changes on the way: batch, rates, averages of the weights.
 #pragma once
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 
-#include "accrue/accrue.h"
+#include "../command_line.h"
 
 namespace accrue::examples {
 

@@ -2,6 +2,7 @@
 // batch size, learning rate and beta2.
 #include <cmath>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "../program.h"
 

@@ -2,6 +2,7 @@
 // work.
 #include <cmath>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "../program.h"
 #include "accrue/core/map.h"

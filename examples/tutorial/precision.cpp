@@ -1,6 +1,7 @@
 // precision: what each accumulator makes of sums that are easy to check in one's head.
 #include <cmath>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "../program.h"
 

@@ -1,6 +1,7 @@
 // ragged_batches: what a token weighs when micro-batches hold different numbers of them.
 #include <cmath>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "../program.h"
 

@@ -1,11 +1,11 @@
 // cross_check: every kernel of a device against the reference, one row for each kernel.
 // The cases and what is allowed are those of the table in tests/kernels.
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "../examples/command_line.h"
 #include "cuda/through_device.h"
 #include "kernels/cases.h"
 #include "remote/device.h"
@@ -96,36 +96,32 @@ nlohmann::ordered_json check_all(Device device, const std::string& kernel, size_
   return rows;
 }
 
+int run(int argc, char** argv) {
+  examples::CommandLine flags(
+      "cross_check",
+      "Runs every kernel case on a device and on the reference: the largest error in units of what "
+      "the case allows, and whether a second run gives the same bits. Ends with 1 if a case fails");
+  std::string device = "cpu", kernel;
+  size_t every = 1;
+  flags.add("--device", device, "remote: the reference on memory that the host cannot read",
+            {"cpu", "cuda", "remote"});
+  flags.add("--kernel", kernel, "only kernels whose name contains this");
+  flags.add_positive("--every", every, "only each of so many cases");
+  if (!flags.parse(argc, argv)) return 0;
+  const nlohmann::ordered_json rows = check_all(device_named(device), kernel, every);
+  int64_t failed = 0, cases = 0;
+  for (const auto& row : rows) {
+    failed += row["failed"].get<int64_t>();
+    cases += row["cases"].get<int64_t>();
+  }
+  const nlohmann::ordered_json result{
+      {"device", device}, {"cases", cases}, {"failed", failed}, {"rows", rows}};
+  std::printf("%s\n", result.dump().c_str());
+  return failed > 0 || cases == 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{
-      "Runs every kernel case on a device and on the reference: the largest error in units of what "
-      "the case allows, and whether a second run gives the same bits. Ends with 1 if a case fails"};
-  std::string device = "cpu", kernel;
-  size_t every = 1;
-  app.add_option("--device", device,
-                 "cpu, cuda, or remote: the reference on memory that the host cannot read")
-      ->check(CLI::IsMember({"cpu", "cuda", "remote"}))
-      ->capture_default_str();
-  app.add_option("--kernel", kernel, "only kernels whose name contains this");
-  app.add_option("--every", every, "only each of so many cases")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    const nlohmann::ordered_json rows = check_all(device_named(device), kernel, every);
-    int64_t failed = 0, cases = 0;
-    for (const auto& row : rows) {
-      failed += row["failed"].get<int64_t>();
-      cases += row["cases"].get<int64_t>();
-    }
-    const nlohmann::ordered_json result{
-        {"device", device}, {"cases", cases}, {"failed", failed}, {"rows", rows}};
-    std::printf("%s\n", result.dump().c_str());
-    return failed > 0 || cases == 0;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "cross_check: %s\n", error.what());
-    return 1;
-  }
+  return examples::run_program("cross_check", [&] { return run(argc, argv); });
 }

@@ -1,0 +1,51 @@
+// The flags of a program. CLI11 reads them, in command_line.cpp alone: it takes long to compile.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "program.h"
+
+namespace CLI {
+class App;
+}
+
+namespace accrue::examples {
+
+/// What a value's flag may hold is the value's type; its default is what the value holds when the
+/// flag is added. Of a flag given twice the last counts, so that scripts can be overridden.
+class CommandLine {
+ public:
+  CommandLine(const char* name, const char* about);
+  ~CommandLine();
+  CommandLine(const CommandLine&) = delete;
+
+  /// T: int, int64_t, uint64_t, std::string, or a std::vector of int64_t or std::string.
+  template <class T>
+  void add(const char* flag, T& value, const char* help = "");
+  /// A word out of a few.
+  void add(const char* flag, std::string& value, const char* help, std::vector<std::string> words);
+  /// Numbers above zero.
+  template <class T>
+  void add_positive(const char* flag, T& value, const char* help = "");
+  void add_switch(const char* flag, bool& value, const char* help);
+  /// A flag that must be given.
+  void require(const char* flag, std::string& value, const char* help);
+
+  /// --device; `word` is then its default: a GPU where there is one.
+  void add_device(std::string& word);
+  /// --f32-products
+  void add_f32_products(std::string& word);
+
+  /// False: help was asked for and printed. Throws WrongUsage.
+  bool parse(int argc, char** argv);
+
+  /// For flags with conditions of their own; include <CLI/CLI.hpp>.
+  CLI::App& app() { return *app_; }
+
+ private:
+  std::unique_ptr<CLI::App> app_;
+};
+
+}  // namespace accrue::examples

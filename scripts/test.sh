@@ -59,5 +59,5 @@ if [ "${ACCRUE_SKIP_ASAN:-0}" != 1 ]; then
   part "build, asan" build asan
   # Without the allocator's cache every freed block is really freed, so misuse shows.
   export ACCRUE_NO_CACHE=1
-  part "tests, asan" run_tests asan "$threads" -LE once
+  part "tests, asan" run_tests asan "$threads" -LE once -j "$jobs"
 fi

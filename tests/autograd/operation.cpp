@@ -68,8 +68,11 @@ double gradient_check(const OperationCase& one, const Many& inputs) {
   double size = 1;
   for (double value : rule.value) size = std::max(size, std::abs(value));
   double worst = 0;
-  for (size_t i = 0; i < inputs.size(); ++i)
-    for (size_t e = 0; e < inputs[i].size(); ++e) {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    // Every element of the small inputs; of those that are large for the sake of a kernel's tiles,
+    // elements whose distance is odd, so that all rows and columns are met.
+    const size_t distance = inputs[i].size() / 256 | 1;
+    for (size_t e = 0; e < inputs[i].size(); e += distance) {
       Many moved = inputs;
       moved[i][e] = inputs[i][e] + h;
       const double above = objective(one, moved, cotangent);
@@ -78,6 +81,7 @@ double gradient_check(const OperationCase& one, const Many& inputs) {
       const double error = std::abs((above - below) / (2 * h) - rule.gradients[i][e]);
       if (!(error <= worst * allowed * size)) worst = error / (allowed * size);
     }
+  }
   return worst;
 }
 

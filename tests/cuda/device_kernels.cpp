@@ -40,7 +40,7 @@ TEST_CASE("every kernel of cuda equals the reference in every case") {
   if (!without_device()) check(through<Device::cuda>(), 1);
 }
 
-TEST_CASE("tensors travel to a device and back") { check(through<remote>(), 7); }
+TEST_CASE("tensors travel to a device and back") { check(through<remote>(), 21); }
 
 TEST_CASE("a kernel that writes beside its places on a device is found") {
   const auto fill = [](Stage& stage) {

@@ -15,10 +15,17 @@ double dot(std::span<const In> a, std::span<const In> b, Device device) {
   return result.item();
 }
 
+/// As parse() reads it, with all digits.
+std::string choice_of(std::string_view name, double number) {
+  char digits[32];
+  return text(name, ':', std::string_view(digits, std::to_chars(digits, digits + 32, number).ptr));
+}
+
 struct Clip final : Filter {
   double limit;
   explicit Clip(double c) : limit(c) { require(c > 0, "[clip] expected a limit above 0, got ", c); }
-  std::string_view name() const override { return "clip"; }
+  std::string name() const override { return choice_of("clip", limit); }
+  SplitEquality split_equality() const override { return SplitEquality::none; }
   bool may_drop() const override { return false; }
   // A gradient that is not finite is kept as it is: hiding it is not this filter's business.
   double judge(const MicroGrads& g) const override {
@@ -31,7 +38,8 @@ struct Agreement final : Filter {
   explicit Agreement(double t) : tau(t) {
     require(t >= 0 && t <= 2, "[agreement] expected a threshold in [0, 2], got ", t);
   }
-  std::string_view name() const override { return "agreement"; }
+  std::string name() const override { return choice_of("agreement", tau); }
+  SplitEquality split_equality() const override { return SplitEquality::none; }
   bool reads_sums() const override { return true; }
   double judge(const MicroGrads& g) const override {
     const std::optional<double> cosine = g.cosine();
@@ -40,13 +48,13 @@ struct Agreement final : Filter {
 };
 
 struct DropNonFinite final : Filter {
-  std::string_view name() const override { return "drop-non-finite"; }
+  std::string name() const override { return "drop-non-finite"; }
   bool admit(const Tensor& loss) const override { return std::isfinite(loss.item()); }
   double judge(const MicroGrads& g) const override { return std::isfinite(g.norm()) ? 1 : 0; }
 };
 
 struct Observe final : Filter {
-  std::string_view name() const override { return "observe"; }
+  std::string name() const override { return "observe"; }
   bool may_drop() const override { return false; }
   double judge(const MicroGrads& g) const override { return (void)g.norm(), (void)g.cosine(), 1; }
 };

@@ -33,7 +33,10 @@ class MicroGrads {
 /// costs the bytes of all gradients.
 struct Filter {
   virtual ~Filter() = default;
-  virtual std::string_view name() const = 0;
+  /// With what it was told, so that a checkpoint knows it again: "clip:1.5".
+  virtual std::string name() const = 0;
+  /// Of micro-batches in another split, where all are kept.
+  virtual SplitEquality split_equality() const { return SplitEquality::bounded; }
   /// False drops the micro-batch before its backward. `loss` [1] is its sum.
   virtual bool admit(const Tensor&) const { return true; }
   /// A factor for the micro-batch's gradient; 0 drops it together with its loss and count.

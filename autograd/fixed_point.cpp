@@ -1,5 +1,6 @@
 // Integer sums of gradients times a power of two: associative, so that any order gives the same
 // bits.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -66,9 +67,10 @@ struct FixedPoint final : Accumulator {
     int64_t& range = buffer.number("range");
     const int64_t used = range;
     if (largest > 0 && current_mode() == Mode::run) {
+      // Of the whole cycle where it is known: of several ranks, each folds a part.
+      const int64_t terms = std::max(buffer.number("folds"), buffer.facts().micro_batches);
       const int64_t most = exponent_above(largest) + known,
-                    folds = exponent_above(static_cast<double>(buffer.number("folds"))),
-                    needed = most + folds;
+                    folds = exponent_above(static_cast<double>(terms)), needed = most + folds;
       range = std::max(needed + margin, least + known);  // for the next cycle, or this one again
       // K halves of a unit, 2^(folds + used − 63), are at most 2⁻²⁴ of the largest |g|.
       const int64_t coarsest = std::max(range, most - 1 + 63 - 24 - folds);

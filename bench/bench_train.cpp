@@ -73,7 +73,7 @@ std::vector<Trained> train(const Work& work) {
       }));
       wait(device);
       const double seconds = now() - start;
-      one.memory = memory.use();
+      if (round == 0) one.memory = memory.use();  // before there are products' operands
       if (work.profile && round == work.cycles) {
         std::fprintf(stderr, "micro-batch %ld, the last cycle:\n",
                      static_cast<long>(one.micro_batch));
@@ -137,8 +137,7 @@ nlohmann::json compare(const Work& work) {
     const double floor = gemm_seconds * k + optimizer;
     const double seconds = one.seconds(), rate = flops_per_token * tokens / seconds * 1e-9;
     nlohmann::json bytes;
-    for (int t = 0; t < tag_count; ++t)
-      bytes[std::string(tag_names[t])] = one.memory.peak[t];
+    for (int t = 0; t < tag_count; ++t) bytes[std::string(tag_names[t])] = one.memory.peak[t];
     rows.push_back({{"micro_batch", micro},
                     {"seconds_per_cycle", seconds},
                     {"over_first", seconds / trained[0].seconds()},
@@ -154,8 +153,8 @@ nlohmann::json compare(const Work& work) {
     std::fprintf(stderr,
                  "micro-batch %ld: %.4f s a cycle, %.0f tokens/s, %.0f GFLOP/s, %.3f x floor, "
                  "%.2f of the best GEMM (%.0f)\n",
-                 static_cast<long>(micro), seconds, tokens / seconds, rate,
-                 seconds / floor, rate / best_rate, best_rate);
+                 static_cast<long>(micro), seconds, tokens / seconds, rate, seconds / floor,
+                 rate / best_rate, best_rate);
   }
   return rows;
 }

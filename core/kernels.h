@@ -288,21 +288,19 @@ struct Kernel {
   void (*run)(const Args&, void* workspace) = nullptr;
 };
 
-using Kernels =
-    std::tuple<Kernel<kernel::Matmul>, Kernel<kernel::Copy>, Kernel<kernel::SumTo>,
-               Kernel<kernel::Fill>, Kernel<kernel::Binary>, Kernel<kernel::Unary>,
-               Kernel<kernel::UnaryBackward>, Kernel<kernel::MatmulUnary>,
-               Kernel<kernel::MatmulUnaryBackward>, Kernel<kernel::Scale>, Kernel<kernel::Norm>,
-               Kernel<kernel::NormBackward>, Kernel<kernel::Dropout>, Kernel<kernel::Attention>,
-               Kernel<kernel::AttentionBackward>, Kernel<kernel::Rope>, Kernel<kernel::Embedding>,
-               Kernel<kernel::EmbeddingBackward>, Kernel<kernel::CrossEntropy>,
-               Kernel<kernel::CrossEntropyBackward>, Kernel<kernel::CountTargets>,
-               Kernel<kernel::SquaredError>, Kernel<kernel::SquaredErrorBackward>,
-               Kernel<kernel::Dot>, Kernel<kernel::Sgd>, Kernel<kernel::Adam>,
-               Kernel<kernel::Map<fold::Add>>, Kernel<kernel::Map<fold::AddTwo>>,
-               Kernel<kernel::Map<fold::AddThree>>, Kernel<kernel::Map<fold::Kahan>>,
-               Kernel<kernel::Map<fold::Average>>, Kernel<kernel::Map<fold::Swap>>,
-               Kernel<kernel::StochasticAdd>, Kernel<kernel::FixedPointAdd>>;
+using Kernels = std::tuple<
+    Kernel<kernel::Matmul>, Kernel<kernel::Copy>, Kernel<kernel::SumTo>, Kernel<kernel::Fill>,
+    Kernel<kernel::Binary>, Kernel<kernel::Unary>, Kernel<kernel::UnaryBackward>,
+    Kernel<kernel::MatmulUnary>, Kernel<kernel::MatmulUnaryBackward>, Kernel<kernel::Scale>,
+    Kernel<kernel::Norm>, Kernel<kernel::NormBackward>, Kernel<kernel::Dropout>,
+    Kernel<kernel::Attention>, Kernel<kernel::AttentionBackward>, Kernel<kernel::Rope>,
+    Kernel<kernel::Embedding>, Kernel<kernel::EmbeddingBackward>, Kernel<kernel::CrossEntropy>,
+    Kernel<kernel::CrossEntropyBackward>, Kernel<kernel::CountTargets>,
+    Kernel<kernel::SquaredError>, Kernel<kernel::SquaredErrorBackward>, Kernel<kernel::Dot>,
+    Kernel<kernel::Sgd>, Kernel<kernel::Adam>, Kernel<kernel::Map<fold::Add>>,
+    Kernel<kernel::Map<fold::AddTwo>>, Kernel<kernel::Map<fold::AddThree>>,
+    Kernel<kernel::Map<fold::Kahan>>, Kernel<kernel::Map<fold::Average>>,
+    Kernel<kernel::Map<fold::Swap>>, Kernel<kernel::StochasticAdd>, Kernel<kernel::FixedPointAdd>>;
 
 /// A set of kernels and the memory they work on.
 struct Backend {

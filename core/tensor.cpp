@@ -198,6 +198,10 @@ Packs& Tensor::keep_packs() {
 Tensor empty_like(const Tensor& other) { return {other.shape(), other.dtype(), other.device()}; }
 
 Packs::Entry& Packs::entry(uint64_t layout, size_t bytes, Device device) {
+  // What a dry run made has no memory.
+  std::erase_if(entries_, [&](const Entry& entry) {
+    return entry.layout == layout && current_mode() == Mode::run && !entry.data.in().data;
+  });
   for (Entry& entry : entries_)
     if (entry.layout == layout) return entry;
   const TagScope tag(Tag::copies);

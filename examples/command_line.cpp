@@ -30,9 +30,8 @@ template void CommandLine::add(const char*, int64_t&, const char*);
 template void CommandLine::add(const char*, uint64_t&, const char*);
 template void CommandLine::add(const char*, std::string&, const char*);
 
-template <>
-void CommandLine::add(const char* flag, std::vector<std::string>& value, const char* help) {
-  app_->add_option(flag, value, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+void CommandLine::add(const char* flag, std::vector<std::string>& values, const char* help) {
+  app_->add_option(flag, values, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 void CommandLine::add(const char* flag, std::string& value, const char* help,
@@ -48,9 +47,8 @@ template void CommandLine::add_positive(const char*, int&, const char*);
 template void CommandLine::add_positive(const char*, int64_t&, const char*);
 template void CommandLine::add_positive(const char*, uint64_t&, const char*);
 
-template <>
-void CommandLine::add_positive(const char* flag, std::vector<int64_t>& value, const char* help) {
-  app_->add_option(flag, value, help)
+void CommandLine::add_positive(const char* flag, std::vector<int64_t>& values, const char* help) {
+  app_->add_option(flag, values, help)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->check(CLI::PositiveNumber);
 }
@@ -59,7 +57,7 @@ void CommandLine::add_switch(const char* flag, bool& value, const char* help) {
   app_->add_flag(flag, value, help);
 }
 
-void CommandLine::require(const char* flag, std::string& value, const char* help) {
+void CommandLine::add_required(const char* flag, std::string& value, const char* help) {
   app_->add_option(flag, value, help)->required();
 }
 

@@ -1,4 +1,5 @@
-// The flags of a program. CLI11 reads them, in command_line.cpp alone: it takes long to compile.
+// The flags of a program. CLI11 reads them, which takes long to compile: only command_line.cpp and
+// the files that add train_gpt's flags include it.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -13,25 +14,29 @@ class App;
 
 namespace accrue::examples {
 
-/// What a value's flag may hold is the value's type; its default is what the value holds when the
-/// flag is added. Of a flag given twice the last counts, so that scripts can be overridden.
+/// What a flag may hold is its value's type; its default is what the value holds when the flag is
+/// added, unless that is nothing or zero. Of a flag given twice the last counts, so that scripts
+/// can be overridden.
 class CommandLine {
  public:
   CommandLine(const char* name, const char* about);
   ~CommandLine();
   CommandLine(const CommandLine&) = delete;
 
-  /// T: int, int64_t, uint64_t, std::string, or a std::vector of int64_t or std::string.
+  /// T: int, int64_t, uint64_t or std::string.
   template <class T>
   void add(const char* flag, T& value, const char* help = "");
+  /// Several words.
+  void add(const char* flag, std::vector<std::string>& values, const char* help);
   /// A word out of a few.
   void add(const char* flag, std::string& value, const char* help, std::vector<std::string> words);
-  /// Numbers above zero.
+  /// A number above zero, or several.
   template <class T>
   void add_positive(const char* flag, T& value, const char* help = "");
+  void add_positive(const char* flag, std::vector<int64_t>& values, const char* help);
   void add_switch(const char* flag, bool& value, const char* help);
   /// A flag that must be given.
-  void require(const char* flag, std::string& value, const char* help);
+  void add_required(const char* flag, std::string& value, const char* help);
 
   /// --device; `word` is then its default: a GPU where there is one.
   void add_device(std::string& word);

@@ -151,7 +151,7 @@ int main(int argc, char** argv) {
   return run_program("one_cycle", [&] {
     Options o;
     CommandLine flags("one_cycle", "Computes one cycle with 1, 2, 4 and 8 micro-batches.");
-    flags.require("--data", o.data, "A text file");
+    flags.add_required("--data", o.data, "A text file");
     flags.add("--layers", o.model.layers);
     flags.add("--heads", o.model.heads);
     flags.add("--width", o.model.width);
@@ -160,7 +160,7 @@ int main(int argc, char** argv) {
     flags.add("--accumulate", o.accumulate, "f32, bf16 or kahan");
     flags.add("--seed", o.seed.value);
     flags.add_device(o.device);
-    flags.add("--threads", o.threads, "All cores, or OMP_NUM_THREADS, unless told");
+    flags.add("--threads", o.threads, "By default all cores, or OMP_NUM_THREADS");
     flags.add("--log", o.log, "JSON lines, one per K");
     if (!flags.parse(argc, argv)) return;
     require_usage(o.effective_batch > 0 && o.effective_batch % 8 == 0,

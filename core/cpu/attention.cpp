@@ -69,16 +69,14 @@ void multiply_values(Reach reach, int64_t count, int64_t width, const float* val
   for (int64_t row = 0; row < count; row += tile_rows) {
     const int64_t rows = std::min<int64_t>(tile_rows, count - row);
     const int64_t keys = std::min(reach.to, reach.query + row + rows) - reach.from;
-    multiply(
-        rows, width, keys, s.scores + row, 1, queries, values + reach.from * width, width,
-        s.output + row * width, width, reach.from > 0);
+    multiply(rows, width, keys, s.scores + row, 1, queries, values + reach.from * width, width,
+             s.output + row * width, width, reach.from > 0);
   }
 }
 
 template <class T>
-void store_block(
-    const kernel::Attention& a, int64_t b, int64_t h, int64_t first, int64_t count,
-    const Scratch& s) {
+void store_block(const kernel::Attention& a, int64_t b, int64_t h, int64_t first, int64_t count,
+                 const Scratch& s) {
   const int64_t width = round_up(a.q.shape[3], lanes);
   float logsum[queries];
   for (int c = 0; c < queries; c += lanes)
@@ -92,9 +90,8 @@ void store_block(
 
 /// The queries [first, first + count) of one head.
 template <class T>
-void attend_block(
-    const kernel::Attention& a, int64_t b, int64_t h, int64_t first, const float* keys,
-    const float* values, Scratch& s) {
+void attend_block(const kernel::Attention& a, int64_t b, int64_t h, int64_t first,
+                  const float* keys, const float* values, Scratch& s) {
   const int64_t length = a.q.shape[1], width = round_up(a.q.shape[3], lanes);
   const int64_t count = std::min<int64_t>(queries, length - first);
   const float scale = log2_e / std::sqrt(static_cast<float>(a.q.shape[3]));

@@ -35,9 +35,8 @@ struct Scratch {
 
 /// logsum in powers of two, and delta = Σ_d dy·y. Lanes without a query get a logsum that makes
 /// their probabilities 0.
-void load_statistics(
-    const kernel::AttentionBackward& a, int64_t b, int64_t h, int64_t first, int64_t count,
-    const float* y, const float* dy, int64_t width, Scratch& s) {
+void load_statistics(const kernel::AttentionBackward& a, int64_t b, int64_t h, int64_t first,
+                     int64_t count, const float* y, const float* dy, int64_t width, Scratch& s) {
   const float* logsum = static_cast<const float*>(a.logsum.data) + b * a.logsum.strides[0] +
                         h * a.logsum.strides[1] + first;
   for (int64_t row = 0; row < queries; ++row)
@@ -71,27 +70,23 @@ void differentiate_softmax(Reach reach, bool drops, Scratch& s) {
 }
 
 /// dkeys, dvalues and dqueries += what this block of keys and queries gives.
-void multiply_gradients(
-    Reach reach, int64_t count, int64_t width, const float* q, const float* k, const float* dy,
-    Scratch& s) {
+void multiply_gradients(Reach reach, int64_t count, int64_t width, const float* q, const float* k,
+                        const float* dy, Scratch& s) {
   for (int64_t key = reach.from; key < reach.to; key += tile_rows) {
     const int64_t first =
         std::max<int64_t>(0, key - reach.query);  // queries before see no such key
     const int64_t at = (key - reach.from) * queries + first;
     const int64_t rows = std::min<int64_t>(tile_rows, reach.to - key);
-    multiply(
-        rows, width, count - first, s.scores + at, queries, 1, dy + first * width, width,
-        s.dvalues + key * width, width, true);
-    multiply(
-        rows, width, count - first, s.dscores + at, queries, 1, q + first * width, width,
-        s.dkeys + key * width, width, true);
+    multiply(rows, width, count - first, s.scores + at, queries, 1, dy + first * width, width,
+             s.dvalues + key * width, width, true);
+    multiply(rows, width, count - first, s.dscores + at, queries, 1, q + first * width, width,
+             s.dkeys + key * width, width, true);
   }
   for (int64_t row = 0; row < count; row += tile_rows) {
     const int64_t rows = std::min<int64_t>(tile_rows, count - row);
     const int64_t keys = std::min(reach.to, reach.query + row + rows) - reach.from;
-    multiply(
-        rows, width, keys, s.dscores + row, 1, queries, k + reach.from * width, width,
-        s.dqueries + row * width, width, reach.from > 0);
+    multiply(rows, width, keys, s.dscores + row, 1, queries, k + reach.from * width, width,
+             s.dqueries + row * width, width, reach.from > 0);
   }
 }
 

@@ -21,9 +21,10 @@ constexpr int64_t round_up(int64_t size, int64_t to) { return (size + to - 1) / 
 
 /// c[R][C·lanes] = or += Σ_k a(r, k)·b[k][C·lanes], with a(r, k) at a[r·a_row + k·a_inner].
 template <int R, int C>
-inline __attribute__((always_inline)) void multiply_tile(
-    int64_t inner, const float* a, int64_t a_row, int64_t a_inner, const float* b, int64_t b_row,
-    float* c, int64_t c_row, bool add) {
+inline __attribute__((always_inline)) void multiply_tile(int64_t inner, const float* a,
+                                                         int64_t a_row, int64_t a_inner,
+                                                         const float* b, int64_t b_row, float* c,
+                                                         int64_t c_row, bool add) {
   Floats sum[R][C];
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < C; ++j) sum[r][j] = add ? load(c + r * c_row + j * lanes) : Floats{};
@@ -38,23 +39,24 @@ inline __attribute__((always_inline)) void multiply_tile(
 }
 
 /// The same for any number of rows, and of columns that is a multiple of lanes.
-inline __attribute__((always_inline)) void multiply(
-    int64_t rows, int64_t columns, int64_t inner, const float* a, int64_t a_row, int64_t a_inner,
-    const float* b, int64_t b_row, float* c, int64_t c_row, bool add) {
+inline __attribute__((always_inline)) void multiply(int64_t rows, int64_t columns, int64_t inner,
+                                                    const float* a, int64_t a_row, int64_t a_inner,
+                                                    const float* b, int64_t b_row, float* c,
+                                                    int64_t c_row, bool add) {
   int64_t r = 0;
   for (; r + tile_rows <= rows; r += tile_rows) {
     int64_t j = 0;
     for (; j + 2 * lanes <= columns; j += 2 * lanes)
-      multiply_tile<tile_rows, 2>(
-          inner, a + r * a_row, a_row, a_inner, b + j, b_row, c + r * c_row + j, c_row, add);
+      multiply_tile<tile_rows, 2>(inner, a + r * a_row, a_row, a_inner, b + j, b_row,
+                                  c + r * c_row + j, c_row, add);
     if (j < columns)
-      multiply_tile<tile_rows, 1>(
-          inner, a + r * a_row, a_row, a_inner, b + j, b_row, c + r * c_row + j, c_row, add);
+      multiply_tile<tile_rows, 1>(inner, a + r * a_row, a_row, a_inner, b + j, b_row,
+                                  c + r * c_row + j, c_row, add);
   }
   for (; r < rows; ++r)
     for (int64_t j = 0; j < columns; j += lanes)
-      multiply_tile<1, 1>(
-          inner, a + r * a_row, a_row, a_inner, b + j, b_row, c + r * c_row + j, c_row, add);
+      multiply_tile<1, 1>(inner, a + r * a_row, a_row, a_inner, b + j, b_row, c + r * c_row + j,
+                          c_row, add);
 }
 
 /// 2^x for x ≤ 0: relative error 2e-7; exactly 0 below −126; NaN for NaN.
@@ -138,8 +140,8 @@ const float* copy_rows(const In& x, int64_t b, int64_t h, int64_t first, int64_t
 }
 
 /// panel[i][query] = factor·rows[query][i], zero for queries beyond `count`.
-inline void transpose_rows(
-    const float* rows, int64_t count, int64_t width, float factor, float* panel) {
+inline void transpose_rows(const float* rows, int64_t count, int64_t width, float factor,
+                           float* panel) {
   for (int64_t first = 0; first < queries; first += lanes)
     for (int64_t i = 0; i < width; i += lanes) {
       Floats block[lanes];
@@ -153,9 +155,8 @@ inline void transpose_rows(
 
 /// to[row][i] = or += factor·from[row][i], one factor for all rows.
 template <class T>
-void deposit_rows(
-    const float* from, int64_t count, float factor, const Out& to, int64_t b, int64_t h,
-    int64_t first, Write write) {
+void deposit_rows(const float* from, int64_t count, float factor, const Out& to, int64_t b,
+                  int64_t h, int64_t first, Write write) {
   const int64_t width = to.shape[3], padded = round_up(width, lanes);
   T* place = head_of<T>(to, b, h) + first * to.strides[1];
   const bool add = write == Write::add;
@@ -177,15 +178,13 @@ struct Reach {
 };
 
 /// scores[key][query] = Σ_i rows[key][i]·panel[i][query] wherever some lane of a register needs it.
-inline void multiply_panel(
-    Reach reach, const float* rows, int64_t width, const float* panel, float* scores) {
+inline void multiply_panel(Reach reach, const float* rows, int64_t width, const float* panel,
+                           float* scores) {
   const int64_t both = std::max(reach.from, reach.end(0));
-  multiply(
-      both - reach.from, queries, width, rows + reach.from * width, width, 1, panel, queries,
-      scores, queries, false);
-  multiply(
-      reach.to - both, lanes, width, rows + both * width, width, 1, panel + lanes, queries,
-      scores + (both - reach.from) * queries + lanes, queries, false);
+  multiply(both - reach.from, queries, width, rows + reach.from * width, width, 1, panel, queries,
+           scores, queries, false);
+  multiply(reach.to - both, lanes, width, rows + both * width, width, 1, panel + lanes, queries,
+           scores + (both - reach.from) * queries + lanes, queries, false);
 }
 
 /// Puts `value` where the key lies after the query.

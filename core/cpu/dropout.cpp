@@ -8,8 +8,8 @@ namespace {
 
 /// y[i] = or += x[i]·factor for the elements [first, first + count) of a sample; first % 4 = 0.
 template <bool Add, class T>
-void drop_chunk(
-    const kernel::Dropout& a, int64_t sample, int64_t first, int64_t count, const T* x, T* y) {
+void drop_chunk(const kernel::Dropout& a, int64_t sample, int64_t first, int64_t count, const T* x,
+                T* y) {
   Bits low, high, words[4];
   for (int i = 0; i < lanes; ++i) {
     const uint64_t quad = static_cast<uint64_t>(first) / 4 + i;
@@ -36,10 +36,9 @@ void drop(const kernel::Dropout& a) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t b = i / chunks, element = i % chunks * chunk;
       const int64_t at = b * size + element;
-      drop_chunk<Add>(
-          a, static_cast<const int64_t*>(a.samples.data)[b], element,
-          size - element < chunk ? size - element : chunk, static_cast<const T*>(a.x.data) + at,
-          static_cast<T*>(a.y.data) + at);
+      drop_chunk<Add>(a, static_cast<const int64_t*>(a.samples.data)[b], element,
+                      size - element < chunk ? size - element : chunk,
+                      static_cast<const T*>(a.x.data) + at, static_cast<T*>(a.y.data) + at);
     }
   });
 }

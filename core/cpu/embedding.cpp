@@ -17,9 +17,8 @@ void embedding(const kernel::Embedding& args, void*) {
         for (int64_t r = first; r < last; ++r) {
           const auto* from = table + ids[r] * columns;
           auto* to = y + r * columns;
-          by_register(0, columns, [=](int64_t i, auto mover) {
-            mover.store(to + i, mover.load(from + i));
-          });
+          by_register(0, columns,
+                      [=](int64_t i, auto mover) { mover.store(to + i, mover.load(from + i)); });
         }
       });
     });

@@ -61,9 +61,8 @@ struct Partial {
 /// With h = dy·gamma and n = (x − μ)·σ⁻¹: sums of h and h·n over the row; what it adds to the
 /// gradients of gamma and beta on the way, as x and dy are in registers.
 template <bool has_partial, class T>
-std::array<float, 2> backward_sums(
-    const T* x, const T* dy, const T* gamma, int64_t columns, float mean, float inverse,
-    const Partial& partial) {
+std::array<float, 2> backward_sums(const T* x, const T* dy, const T* gamma, int64_t columns,
+                                   float mean, float inverse, const Partial& partial) {
   const auto [dgamma, dbeta] = partial;
   Floats h_sum{}, hn_sum{};
   by_register(0, columns, [&](int64_t i, auto mover) {
@@ -81,9 +80,8 @@ std::array<float, 2> backward_sums(
 
 /// dx = σ⁻¹·(h − E h − n·E(h·n)); the middle term is absent where x was not centred.
 template <class T, class How>
-void backward_row(
-    const T* x, const T* dy, const T* gamma, T* dx, int64_t columns, float mean, float inverse,
-    float mean_h, float mean_hn, How how) {
+void backward_row(const T* x, const T* dy, const T* gamma, T* dx, int64_t columns, float mean,
+                  float inverse, float mean_h, float mean_hn, How how) {
   by_register(0, columns, [=](int64_t i, auto mover) {
     const Floats n = (mover.load(x + i) - mean) * inverse;
     const Floats h = mover.load(dy + i) * mover.load(gamma + i);
@@ -92,8 +90,8 @@ void backward_row(
 }
 
 template <class T, bool has_partial>
-void backward_rows(
-    const kernel::NormBackward& args, int64_t first, int64_t last, const Partial& partial) {
+void backward_rows(const kernel::NormBackward& args, int64_t first, int64_t last,
+                   const Partial& partial) {
   const int64_t columns = args.gamma.shape.elements();
   const T* gamma = static_cast<const T*>(args.gamma.data);
   for (int64_t r = first; r < last; ++r) {

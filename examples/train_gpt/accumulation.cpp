@@ -112,10 +112,9 @@ std::shared_ptr<LossScale> loss_scale_for(const Accumulation& a, DType dtype) {
 
 bool depends_on_micro_batches(const Accumulation& a) {
   const auto chosen = accumulators::parse(a.accumulate, own_accumulators());
-  return into_moments(a) || a.filter.starts_with("clip") || a.filter.starts_with("agreement") ||
-         std::ranges::any_of(chosen, [](const auto& one) {
-           return one.second->split_equality() == SplitEquality::none;
-         });
+  const auto depends = [](const auto& one) { return one->split_equality() == SplitEquality::none; };
+  return into_moments(a) || (!a.filter.empty() && depends(filters::parse(a.filter))) ||
+         std::ranges::any_of(chosen, [&](const auto& one) { return depends(one.second); });
 }
 
 CycleOptions cycle_options(const Accumulation& a, Seed seed, std::shared_ptr<LossScale> scale,

@@ -167,6 +167,8 @@ std::map<std::string, std::string> values_of(const CLI::App& app, const Options&
   values["--warmup"] = text(o.warmup);
   values["--threads"] = text(o.threads);
   values["--device"] = o.device.backend->name;
+  const std::string& filter = o.accumulation.filter;
+  if (!filter.empty()) values["--filter"] = filters::parse(filter)->name();
   if (!o.schedules.by.empty()) values["--max-batch"] = text(o.schedules.largest);
   if (o.dtype == DType::f16)
     values["--loss-scale"] =
@@ -251,9 +253,9 @@ std::optional<Options> read_options(int argc, char** argv) {
   apply_schedule_flags(app, options);
   apply(options, words);
   apply_interval(options, words.checkpoint_interval);
-  options.flags = values_of(app, options);
   check(options);
   check_schedules(options);
+  options.flags = values_of(app, options);
   choose_f32_products(words.f32_products, options.device);
   // The library's own checks, whose messages name what is wrong.
   as_usage("", [&] { options.model.check(); });

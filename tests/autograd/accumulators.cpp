@@ -156,7 +156,7 @@ TEST_CASE("kahan, tree and f64 are better than f32 by more than their bounds") {
 }
 
 TEST_CASE("the published errors of K equal-sized terms: bf16 stalls by 3/4 at 2048, f32 does not") {
-  // g = 1 ± 0.3, inputs rounded to bf16; the root of the mean square over 4,096 weights. A root of
+  // g = 1 ± 0.3, inputs rounded to bf16; the root of the mean square over 1,024 weights. A root of
   // a mean square of roundings varies with the distribution of g, so a factor of two is left.
   struct Row {
     int64_t k;

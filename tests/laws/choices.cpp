@@ -163,12 +163,14 @@ TEST_CASE("a cycle under way is not resumed with other choices; between cycles t
   Sgd sgd(s.all());
   const CycleOptions choices[]{{},
                                {.filter = filters::observe()},
+                               {.filter = filters::clip(1)},
+                               {.filter = filters::clip(2)},
                                {.reproducible = Reproducible::split},
                                {.reproducible = Reproducible::split, .granule = 2}};
   const auto loss = [&](const Rows& micro) { return s.counted(micro); };
   for (bool under_way : {false, true})
-    for (size_t from = 0; from < 4; ++from)
-      for (size_t to = 0; to < 4; ++to) {
+    for (size_t from = 0; from < std::size(choices); ++from)
+      for (size_t to = 0; to < std::size(choices); ++to) {
         CAPTURE(from);
         CAPTURE(to);
         Cycle saved(s.all(), choices[from]), loaded(s.all(), choices[to]);

@@ -206,4 +206,26 @@ TEST_CASE("recomputation saves activations; kahan costs one sum more and one mic
   CHECK(bytes < 12 * n + 16);
 }
 
+TEST_CASE("after a dry cycle over a real model, it trains to the same bits") {
+  for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    const auto bits = [dtype](bool dry_first) {
+      const GptConfig config = tiny_gpt();
+      Gpt model(config);
+      initialize(model, {Device::cpu(), dtype}, Seed{1});
+      const TokenBatch batch = token_batch(config, 4, Device::cpu(), 5, {6, 2, 5, 6});
+      AdamW optimizer(parameters(model), {.lr = 0.01});
+      Cycle cycle(parameters(model));
+      const auto run = [&] { return cycle.run(batch, {.samples = 2}, chunked_loss(model)); };
+      if (dry_first) {
+        const ModeScope dry(Mode::dry);
+        (void)run();
+      }
+      optimizer.step(run());
+      return weight_bits(parameters(model));
+    };
+    CAPTURE(name_of(dtype));
+    CHECK(bits(true) == bits(false));
+  }
+}
+
 }  // namespace accrue::test

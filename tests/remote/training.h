@@ -90,7 +90,8 @@ inline std::vector<Choice> choices() {
     });
   for (const auto& one : {filters::clip(0.5), filters::agreement(0.9), filters::drop_non_finite(),
                           filters::observe()})
-    add(std::string(one->name()), [one](AdamW&) { return CycleOptions{.filter = one}; });
+    add(one->name().substr(0, one->name().find(':')),
+        [one](AdamW&) { return CycleOptions{.filter = one}; });
   for (const auto tier : {Reproducible::split, Reproducible::ranks})
     add(tier == Reproducible::split ? "tier split" : "tier ranks",
         [tier](AdamW&) { return CycleOptions{.reproducible = tier}; });

@@ -260,14 +260,15 @@ class Stop(unittest.TestCase):
         self.assertEqual(same["weights_sha256"], saved["weights_sha256"])
 
     def test_flags_that_may_change_change(self):
-        flags = [*RAGGED, "--steps", 4, "--checkpoint", self.checkpoint, "--threads", 1]
+        flags = [*RAGGED, "--steps", 4, "--checkpoint", self.checkpoint, "--threads", 1,
+                 "--filter", "clip:1.50"]
         saved = self.result(*flags)
         moved = self.folder / "moved"
         self.text.rename(moved)
         self.text = moved
         same = self.result(*flags, "--resume", "--eval-interval", 2, "--eval-batches", 9, "--log",
                            self.folder / "log", "--checkpoint-interval", "7m", "--sample", 5,
-                           "--lr", "3.0e-3")
+                           "--lr", "3.0e-3", "--filter", "clip:15e-1")
         self.assertEqual(same["weights_sha256"], saved["weights_sha256"])
         more = self.result(*flags, "--resume", "--steps", 6,
                            words=["--steps 4 in the checkpoint, 6 now", "--warmup 0 in the checkpoint, 1"])

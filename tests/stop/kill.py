@@ -23,7 +23,10 @@ VARIANTS = [("--accumulate f32", "1m"), ("--accumulate kahan", "2m"), ("--accumu
             ("--accumulate kahan:*.bias,tree:*.weight", "1m"), ("--accumulate fixed_point", "3m"),
             (f"--consume backward {NO_CLIP}", "1m"), (f"--consume adam_a {NO_CLIP}", "1m"),
             ("--reproducible split --accumulate bf16_stochastic", "1m"), ("--reproducible ranks", "1m"),
-            ("--filter drop-non-finite", "1m"),
+            ("--filter drop-non-finite", "1m"), ("--filter agreement:1 --accumulate kahan", "2m"),
+            (f"--consume invariant {NO_CLIP} --dtype bf16", "1m"), ("--dtype f16 --ema 0.9", "1m"),
+            ("--batch-by noise --filter clip:0.5 --ema 0.9 --lr-rule sqrt", "2m"),
+            ("--batch-schedule 0:5,20:9 --beta2-half-life 900 --accumulate median_of_means", "1m"),
             ("--loss-scale 1e36", "1m")]  # its first cycles are skipped
 # At a random moment of a run, a tenth of it starting, half are past a step and a third within a write.
 # How many really are hangs on the machine: so more kills follow, not a failure, where they were too few,

@@ -70,7 +70,7 @@ double gradient_check(const OperationCase& one, const Many& inputs) {
   double worst = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     // Every element of the small inputs; of those that are large for the sake of a kernel's tiles,
-    // elements whose distance is odd, so that all rows and columns are met.
+    // elements at an odd distance: all columns are met where their number is a power of two.
     const size_t distance = inputs[i].size() / 256 | 1;
     for (size_t e = 0; e < inputs[i].size(); e += distance) {
       Many moved = inputs;

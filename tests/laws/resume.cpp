@@ -119,8 +119,8 @@ const Where wheres[]{{Device::cpu(), DType::f32},
                      {Device::cpu(), DType::bf16},
                      {Device::cpu(), DType::f16},
                      exact()};
-// Every accumulator, and every other choice that has a state of its own. Tiers with each accumulator
-// in f32 alone: all of them in four dtypes take long under the sanitizers.
+// Every accumulator, and every other choice that has a state of its own. Tiers with each
+// accumulator in f32 alone: all of them in four dtypes take long under the sanitizers.
 std::vector<std::string> choices(Where where) {
   std::vector<std::string> all{"kahan:*.bias,bf16:*.ln_1.*",
                                "adam_a",

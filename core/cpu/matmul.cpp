@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/dispatch.h"
 #include "accrue/core/cpu/matmul_parts.h"
 
@@ -45,34 +46,44 @@ void check_dnnl(dnnl_status_t status, const char* call, std::source_location pla
 namespace {
 
 template <class T>
-void put_bias(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) {
-  const T* bias = static_cast<const T*>(p.args.bias.data) + column * p.args.bias.strides[0];
-  for (int64_t i = row; i < row + rows; ++i) {
-    float* c = static_cast<float*>(p.args.c.data) + i * p.c.ld + column;
-    for (int64_t j = 0; j < columns; ++j) {
-      const float value = bias[j * p.args.bias.strides[0]];
-      c[j] = p.add() ? c[j] + value : value;
-    }
-  }
+void add_bias(const Product& p, int64_t row, int64_t column, int64_t columns) {
+  const int64_t step = p.args.bias.strides[0];
+  const T* bias = static_cast<const T*>(p.args.bias.data) + column * step;
+  float* c = static_cast<float*>(p.args.c.data) + row * p.c.ld + column;
+  if (step == 1)
+    by_register(0, columns, [=](int64_t j, auto mover) {
+      mover.store(c + j, mover.load(c + j) + mover.load(bias + j));
+    });
+  else
+    for (int64_t j = 0; j < columns; ++j) c[j] += to_float(bias[j * step]);
 }
 
-/// The part of c at (row, column), by the calling thread and, outside a parallel region, its team.
+/// The part of c at (row, column), without its bias, by the calling thread and, outside a parallel
+/// region, its team.
 dnnl_status_t sgemm_part(const Product& p, int64_t row, int64_t rows, int64_t column,
                          int64_t columns) {
   if (rows <= 0 || columns <= 0) return dnnl_success;
-  if (p.args.bias)
-    with_float(p.args.bias.dtype, [&]<class T>(T) { put_bias<T>(p, row, rows, column, columns); });
   const auto* a = static_cast<const float*>(p.args.a.data) + row * (p.a.transposed ? 1 : p.a.ld);
   const auto* b = static_cast<const float*>(p.args.b.data) + column * (p.b.transposed ? p.b.ld : 1);
   auto* c = static_cast<float*>(p.args.c.data) + row * p.c.ld + column;
   return dnnl_sgemm(p.a.transposed ? 'T' : 'N', p.b.transposed ? 'T' : 'N', rows, columns, p.K,
-                    1.0f, a, p.a.ld, b, p.b.ld, p.add() || p.args.bias ? 1.0f : 0.0f, c, p.c.ld);
+                    1.0f, a, p.a.ld, b, p.b.ld, p.add() ? 1.0f : 0.0f, c, p.c.ld);
 }
 
-void activate_rows(const Product& p) {
-  if (!p.activation) return;
+/// Bias and activation of that part, which lies in the cache: put there before, the bias would be
+/// written to memory and read again.
+void finish_part(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+  for (int64_t i = row; i < row + rows; ++i) {
+    if (p.args.bias)
+      with_float(p.args.bias.dtype, [&]<class T>(T) { add_bias<T>(p, i, column, columns); });
+    if (p.activation) activate(p, i, 1, column, columns);
+  }
+}
+
+void finish_rows(const Product& p) {
+  if (!p.args.bias && !p.activation) return;
   parallel_rows(p.M, 4 * p.N,  // an exp is some four simple operations
-                [&](int64_t first, int64_t last) { activate(p, first, last - first, 0, p.N); });
+                [&](int64_t first, int64_t last) { finish_part(p, first, last - first, 0, p.N); });
 }
 
 int64_t share(int64_t total, int64_t grain, int64_t part, int64_t parts) {
@@ -91,7 +102,7 @@ void sgemm(const Product& p) {
                      (columns ? p.N >= 2 * column_grain * threads : p.M >= 2 * row_grain * threads);
   if (!bands) {
     check_dnnl(sgemm_part(p, 0, p.M, 0, p.N), "dnnl_sgemm");
-    return activate_rows(p);
+    return finish_rows(p);
   }
   int worst = dnnl_success;
 #pragma omp parallel num_threads(threads) reduction(max : worst)
@@ -101,8 +112,7 @@ void sgemm(const Product& p) {
     const int64_t first = share(total, grain, part, parts);
     const int64_t count = share(total, grain, part + 1, parts) - first;
     worst = columns ? sgemm_part(p, 0, p.M, first, count) : sgemm_part(p, first, count, 0, p.N);
-    if (p.activation)
-      columns ? activate(p, 0, p.M, first, count) : activate(p, first, count, 0, p.N);
+    columns ? finish_part(p, 0, p.M, first, count) : finish_part(p, first, count, 0, p.N);
   }
   check_dnnl(static_cast<dnnl_status_t>(worst), "dnnl_sgemm");
 }
@@ -141,7 +151,9 @@ void run_activated(const kernel::Matmul& args, const Activation& activation, voi
   if (takes_tiles(p)) return multiply_tiles(p, workspace);
   if (p.plain(DType::f32, DType::f32) && !find_primitive(p)) return sgemm(p);
   matmul(args, workspace);
-  activate_rows(p);
+  kernel::Matmul done = args;
+  done.bias = {};
+  finish_rows(Product(done, &activation));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Forward attention: a block of queries against blocks of keys, with a running maximum and sum.
-#include "accrue/core/cpu/attention.h"
+#include "accrue/core/cpu/kernels.h"
 
 #include "accrue/core/cpu/attention_tile.h"
 #include "accrue/core/cpu/dispatch.h"

@@ -2,9 +2,9 @@
 //
 // With p = exp(q·k/√D − logsum) and dp = dy·v: dv = Σ_t p·dy, dk = Σ_t ds·q/√D, dq = Σ_s ds·k/√D,
 // where ds = p·(dp − Σ_d dy·y). Dropout multiplies p (in dv) and dp by the same factors.
-#include "accrue/core/cpu/attention.h"
 #include "accrue/core/cpu/attention_tile.h"
 #include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/kernels.h"
 
 namespace accrue::cpu {
 namespace {

@@ -82,27 +82,6 @@ inline Floats log_positive(Floats x) {
   return e * ln_2 + 2.0f * z * series;
 }
 
-/// Exchanges rows and columns of lanes × lanes numbers: swaps off-diagonal halves, then quarters,
-/// ….
-template <int Half, int... J>
-inline void swap_halves(Floats (&rows)[lanes], std::integer_sequence<int, J...>) {
-  constexpr Bits low{static_cast<uint32_t>(J & Half ? lanes + J - Half : J)...};
-  constexpr Bits high{static_cast<uint32_t>(J & Half ? lanes + J : J + Half)...};
-  for (int i = 0; i < lanes; ++i) {
-    if (i & Half) continue;
-    const Floats a = rows[i], b = rows[i + Half];
-    rows[i] = __builtin_shuffle(a, b, low);
-    rows[i + Half] = __builtin_shuffle(a, b, high);
-  }
-}
-inline void transpose(Floats (&rows)[lanes]) {
-  constexpr std::make_integer_sequence<int, lanes> each;
-  if constexpr (lanes >= 16) swap_halves<8>(rows, each);
-  if constexpr (lanes >= 8) swap_halves<4>(rows, each);
-  swap_halves<2>(rows, each);
-  swap_halves<1>(rows, each);
-}
-
 /// Positions of one head of one sample in a [B, T, H, D] view.
 template <class T>
 T* head_of(const Out& x, int64_t b, int64_t h) {

@@ -1,8 +1,6 @@
 // The table of the `cpu` backend.
-#include "accrue/core/cpu/attention.h"
 #include "accrue/core/cpu/dispatch.h"
 #include "accrue/core/cpu/kernels.h"
-#include "accrue/core/cpu/matmul.h"
 
 namespace accrue {
 namespace {

@@ -1,7 +1,7 @@
 // Keyed dropout: lanes × 4 elements of a sample at a time.
-#include "accrue/core/cpu/attention.h"
 #include "accrue/core/cpu/dispatch.h"
 #include "accrue/core/cpu/draws.h"
+#include "accrue/core/cpu/kernels.h"
 
 namespace accrue::cpu {
 namespace {

@@ -1,9 +1,33 @@
-// The kernels of this folder that need no header of their own. Their contracts are those of the
-// argument structs in core/kernels.h; every pointer to workspace is 64-byte aligned.
+// The kernels of this folder. Their contracts are those of the argument structs in core/kernels.h;
+// every pointer to workspace is 64-byte aligned.
 #pragma once
 #include "accrue/core/kernels.h"
 
 namespace accrue::cpu {
+
+/// Also makes the entry for a kept layout of `b` (see Packs), without filling it, so that a dry run
+/// counts its bytes.
+size_t matmul_workspace(const kernel::Matmul&);
+/// c = a·b + bias, or c += a·b + bias. Any strides, f32, bf16 and f16 in any combination. Same
+/// shapes, strides and threads: same bits. Throws Failure if oneDNN fails.
+void matmul(const kernel::Matmul&, void* workspace);
+/// Products followed by an activation of each part while the cache holds it.
+size_t matmul_unary_workspace(const kernel::MatmulUnary&);
+void matmul_unary(const kernel::MatmulUnary&, void* workspace);
+size_t matmul_unary_backward_workspace(const kernel::MatmulUnaryBackward&);
+void matmul_unary_backward(const kernel::MatmulUnaryBackward&, void* workspace);
+
+/// A few rows of one head per thread, whatever the batch.
+size_t attention_workspace(const kernel::Attention&);
+/// Flash style (Dao et al., arXiv 2205.14135): blocks of queries against blocks of keys with a
+/// running maximum; blocks above the diagonal are skipped. Sums are f32 in every dtype. Here and
+/// in the three below, results do not depend on the number of threads.
+void attention(const kernel::Attention&, void* workspace);
+size_t attention_backward_workspace(const kernel::AttentionBackward&);
+/// Recomputes the probabilities from logsum, block by block; one thread does one head.
+void attention_backward(const kernel::AttentionBackward&, void* workspace);
+void rope(const kernel::Rope&, void*);
+void dropout(const kernel::Dropout&, void*);
 
 void copy(const kernel::Copy&, void* workspace);
 void scale(const kernel::Scale&, void* workspace);

@@ -1,5 +1,5 @@
 // Matrix products: which route a product takes, and the f32 route.
-#include "accrue/core/cpu/matmul.h"
+#include "accrue/core/cpu/kernels.h"
 
 #include <omp.h>
 

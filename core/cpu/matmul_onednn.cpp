@@ -3,7 +3,7 @@
 
 #include <cstring>
 #include <dnnl.hpp>
-#include <unordered_map>
+#include <map>
 
 #include "accrue/core/cpu/matmul_parts.h"
 
@@ -21,25 +21,13 @@ struct Key {
   bool has_bias;
   bool kept;  // b is packed once per cycle, in the weight's Packs
 
-  bool operator==(const Key&) const = default;
+  auto operator<=>(const Key&) const = default;
 };
 
 uint64_t mix(uint64_t hash, uint64_t value) {
   hash = (hash ^ value) * 0x9e3779b97f4a7c15;
   return hash ^ hash >> 29;
 }
-
-struct Hash {
-  size_t operator()(const Key& key) const {
-    uint64_t hash = 0;
-    for (int64_t size : {key.M, key.N, key.K, key.a_ld, key.b_ld, key.c_ld}) hash = mix(hash, size);
-    const uint64_t bits = uint64_t(key.threads) << 32 | key.a_transposed << 0 |
-                          key.b_transposed << 1 | key.add << 2 | key.has_bias << 3 |
-                          int(key.in) << 4 | int(key.out) << 8 | int(key.bias) << 12 |
-                          key.kept << 16;
-    return mix(hash, bits);
-  }
-};
 
 const dnnl::engine& engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -55,16 +43,50 @@ memory::desc describe(int64_t rows, int64_t columns, DType dtype, int64_t ld, bo
   return {{rows, columns}, type_of(dtype), strides};
 }
 
+#if DNNL_VERSION_MAJOR >= 3
+dnnl::matmul::primitive_desc made_of(const memory::desc& a, const memory::desc& b,
+                                     const memory::desc& bias, const memory::desc& c,
+                                     const dnnl::primitive_attr& attributes) {
+  return {engine(), a, b, bias, c, attributes, true};
+}
+
+/// Sizes of the blocks inside blocks, the dimensions that they cut, the steps between the
+/// outermost.
+struct Blocks {
+  memory::dims sizes, cut, steps;
+  explicit Blocks(const memory::desc& b) {
+    if (b.get_format_kind() != memory::format_kind::blocked) return;
+    sizes = b.get_inner_blks(), cut = b.get_inner_idxs(), steps = b.get_strides();
+  }
+};
+#else
+dnnl::matmul::primitive_desc made_of(const memory::desc& a, const memory::desc& b,
+                                     const memory::desc& bias, const memory::desc& c,
+                                     const dnnl::primitive_attr& attributes) {
+  return {dnnl::matmul::desc(a, b, bias, c), attributes, engine(), true};
+}
+
+/// Sizes of the blocks inside blocks, the dimensions that they cut, the steps between the
+/// outermost.
+struct Blocks {
+  memory::dims sizes, cut, steps;
+  explicit Blocks(const memory::desc& b) {
+    const auto& blocking = b.data.format_desc.blocking;
+    if (b.data.format_kind != dnnl_blocked) return;
+    sizes.assign(blocking.inner_blks, blocking.inner_blks + blocking.inner_nblks);
+    cut.assign(blocking.inner_idxs, blocking.inner_idxs + blocking.inner_nblks);
+    steps.assign(blocking.strides, blocking.strides + 2);
+  }
+};
+#endif
+
 /// All zero where oneDNN's choice is no layout that pack_matrix makes.
 Packing packing_of(const memory::desc& b, DType dtype) {
-  const auto& blocking = b.data.format_desc.blocking;
-  const int64_t pair = dtype == DType::bf16 ? 2 : 1;
-  const bool known = b.data.format_kind == dnnl_blocked && blocking.inner_nblks == pair + 1 &&
-                     blocking.inner_idxs[0] == 0 && blocking.inner_blks[0] == 16 &&
-                     blocking.inner_idxs[1] == 1 &&
-                     (pair == 1 || (blocking.inner_idxs[2] == 0 && blocking.inner_blks[2] == 2));
-  if (!known) return {};
-  return {blocking.inner_blks[1], pair, blocking.strides[0], blocking.strides[1]};
+  const Blocks blocks(b);
+  const bool pairs = dtype == DType::bf16;
+  if (blocks.cut != (pairs ? memory::dims{0, 1, 0} : memory::dims{0, 1})) return {};
+  if (blocks.sizes[0] != 16 || (pairs && blocks.sizes[2] != 2)) return {};
+  return {blocks.sizes[1], pairs ? 2 : 1, blocks.steps[0], blocks.steps[1]};
 }
 
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -111,8 +133,7 @@ void Primitive::make() {
     attributes.set_post_ops(sum);
   }
   // An empty primitive (`allow_empty`) where oneDNN has none for this CPU.
-  const dnnl::matmul::primitive_desc made(dnnl::matmul::desc(a, b, bias, c), attributes, engine(),
-                                          true);
+  const dnnl::matmul::primitive_desc made = made_of(a, b, bias, c, attributes);
   // Its reference implementation is slower than the routes that remain, its gemm than sgemm.
   const bool blocked = made && std::strncmp(made.impl_info_str(), "brg", 3) == 0;
   const bool gemm = made && std::strncmp(made.impl_info_str(), "gemm", 4) == 0;
@@ -168,7 +189,7 @@ namespace {
 /// The primitive with these layouts of b; null if oneDNN has none.
 Primitive* find(const Product& p, bool kept) {
   // One cache per thread: the primitives hold the addresses of the call.
-  static thread_local std::unordered_map<Key, Primitive, Hash> cache;
+  static thread_local std::map<Key, Primitive> cache;
   const bool has_bias(p.args.bias);
   const Key key{p.M,
                 p.N,

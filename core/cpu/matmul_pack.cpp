@@ -19,29 +19,6 @@ inline void load(Vector& to, const void* from) {
   std::memcpy(&to, from, sizeof to);
 }
 
-/// One stage of the transpose: exchanges the off-diagonal quarters of each square of 2·step.
-template <int step>
-inline void exchange(Words (&rows)[tile]) {
-  Words first, second;
-  for (int lane = 0; lane < tile; ++lane) {
-    first[lane] = lane & step ? tile + lane - step : lane;
-    second[lane] = lane & step ? tile + lane : lane + step;
-  }
-  for (int i = 0; i < tile; ++i) {
-    if (i & step) continue;
-    const Words upper = rows[i], lower = rows[i + step];
-    rows[i] = __builtin_shuffle(upper, lower, first);
-    rows[i + step] = __builtin_shuffle(upper, lower, second);
-  }
-}
-
-inline void transpose(Words (&rows)[tile]) {
-  exchange<8>(rows);
-  exchange<4>(rows);
-  exchange<2>(rows);
-  exchange<1>(rows);
-}
-
 /// low, high = the 32 pairs (even[i], odd[i]) as words.
 inline void interleave(const uint16_t* even, const uint16_t* odd, Words& low, Words& high) {
   Halves first, second;

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <vector>
 
-#include "accrue/core/cpu/attention.h"
 #include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/kernels.h"
 
 namespace accrue::cpu {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 #include <omp.h>
 
-#if defined(__AVX512F__) || defined(__F16C__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -76,16 +76,6 @@ inline void store(Float16* to, Floats values) {
       _mm512_maskz_cvtps_ph(all_lanes, std::bit_cast<__m512>(values), _MM_FROUND_TO_NEAREST_INT);
   std::memcpy(static_cast<void*>(to), &halves, sizeof halves);
 }
-#elif defined(__F16C__)
-inline Floats load(const Float16* from) {
-  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  return std::bit_cast<Floats>(_mm256_cvtph_ps(halves));
-}
-/// Rounds to nearest, ties to even; infinite from 65520 on; a NaN stays a NaN.
-inline void store(Float16* to, Floats values) {
-  const __m128i halves = _mm256_cvtps_ph(std::bit_cast<__m256>(values), _MM_FROUND_TO_NEAREST_INT);
-  std::memcpy(static_cast<void*>(to), &halves, sizeof halves);
-}
 #else
 inline Floats load(const Float16* from) {
   Halves values;
@@ -154,6 +144,31 @@ template <class V>
   const V scale = power_of_two(split.n);
   const V minus_one = scale * split.minus_one + (scale - 1.0f);  // e^2x − 1 without cancellation
   return minus_one / (minus_one + 2.0f);
+}
+
+/// One stage of the transpose: exchanges the off-diagonal quarters of each square of 2·step.
+template <int step, int size, class Vector>
+[[gnu::always_inline]] inline void exchange(Vector (&rows)[size]) {
+  decltype(rows[0] == rows[0]) first, second;
+  for (int lane = 0; lane < size; ++lane) {
+    first[lane] = lane & step ? size + lane - step : lane;
+    second[lane] = lane & step ? size + lane : lane + step;
+  }
+  for (int i = 0; i < size; ++i) {
+    if (i & step) continue;
+    const Vector upper = rows[i], lower = rows[i + step];
+    rows[i] = __builtin_shuffle(upper, lower, first);
+    rows[i + step] = __builtin_shuffle(upper, lower, second);
+  }
+}
+
+/// Exchanges rows and columns of a square of 32-bit numbers, a register a row.
+template <int size, class Vector>
+[[gnu::always_inline]] inline void transpose(Vector (&rows)[size]) {
+  if constexpr (size >= 16) exchange<8>(rows);
+  if constexpr (size >= 8) exchange<4>(rows);
+  exchange<2>(rows);
+  exchange<1>(rows);
 }
 
 /// Runs body(first, last) over [0, rows), split evenly and always alike for one number of threads.

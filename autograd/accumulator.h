@@ -14,8 +14,7 @@ namespace accrue {
 class GradBuffer;
 struct ParameterState;
 
-/// What may be asserted over splits of a batch: equal up to the rounding of the sum that the
-/// formula bounds, or nothing.
+/// What may be asserted over splits of a batch: equal within error_bound(), or nothing.
 enum class SplitEquality { bounded, none };
 
 /// What a fold may know of its cycle.
@@ -53,18 +52,20 @@ struct Accumulator {
   virtual bool replays() const { return fused(); }
   /// Folds need CycleFacts::divisor: the batch declares its count(), or losses are shares.
   virtual bool needs_divisor() const { return false; }
+  /// What is left is right where a filter drops micro-batches of the number that was announced.
+  virtual bool bears_drops() const { return !needs_divisor(); }
+  /// A gradient that is not finite shows in the sum, so that its cycle is skipped.
+  virtual bool shows_non_finite() const { return true; }
   /// Throws BadArgument if it cannot serve this parameter.
   virtual void check(const ParameterState&) const {}
   /// Bound of |sum − exact sum| / Σ|additions| after K additions: of deposits where fused, else of
-  /// micro-batches' gradients, in which several deposits (of a tied weight) add in the master's
-  /// dtype.
+  /// micro-batches' gradients, in which deposits of a tied weight add in the master's dtype.
   virtual double error_bound(int64_t additions) const = 0;
   /// Bytes a weight between micro-batches, after K of them; at most, where it depends on the shape.
   virtual double bytes_per_weight(int64_t micro_batches, DType wide = DType::f32) const;
 
-  /// What lies in the buffer; "sum" is what the optimizer reads. `wide` is the dtype of the
-  /// parameter's master. A name that ends in `?` gets its memory when it is first asked for, and
-  /// gives it back when the cycle ends; the address of a "sum?" holds for one cycle only.
+  /// What lies in the buffer; "sum" is what the optimizer reads. `wide` is the master's dtype. A
+  /// name that ends in `?` has memory, and an address, from its first use to the cycle's end.
   virtual std::vector<State> state(DType wide, const Shape&) const { return {{"sum", wide}}; }
   /// Integers that it keeps, from cycle to cycle; zero at first.
   virtual std::vector<std::string> numbers() const { return {}; }
@@ -72,8 +73,7 @@ struct Accumulator {
   virtual bool live(const GradBuffer&, std::string_view) const { return true; }
   /// Folded only: adds one micro-batch's gradient. Write::set: the first of the cycle.
   virtual void fold(GradBuffer& buffer, In micro, Write write) const;
-  /// All is folded: leaves the raw sum in "sum". False: it cannot; the cycle must run again, and
-  /// will do better by the numbers it has learned.
+  /// Leaves the raw sum in "sum". False: it cannot; the cycle must run again, and has learned.
   virtual bool finish(GradBuffer&) const { return true; }
 };
 

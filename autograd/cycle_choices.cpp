@@ -54,9 +54,11 @@ void check(const Accumulator& one, const CycleOptions& options) {
   require(one.running_sum() || !options.filter || !options.filter->reads_sums(), "[cycle] the ",
           "filter ", options.filter ? options.filter->name() : "", " reads the sums so far; ",
           one.name(), " has none before the cycle's end; use f32 or kahan");
-  require(!one.needs_divisor() || !options.filter || !options.filter->may_drop(),
+  require(one.shows_non_finite() || !options.loss_scale, "[cycle] expected sums that show ",
+          "when the loss scale overflows; ", one.name(), " hides it; train in bf16, or use f32");
+  require(one.bears_drops() || !options.filter || !options.filter->may_drop(),
           "[cycle] expected a filter that drops nothing with ", one.name(),
-          ", which divides by the total declared beforehand; got ",
+          ", which counts on what the batch declared beforehand; got ",
           options.filter ? options.filter->name() : "", "; use the filter clip, or sums of f32");
   require(one.running_sum() || !options.noise_scale, "[cycle] the noise scale reads the sum after ",
           "the first micro-batch; ", one.name(), " has none; use f32 or kahan");

@@ -26,6 +26,8 @@ struct MedianOfMeans final : Accumulator {
   SplitEquality split_equality() const override { return SplitEquality::none; }
   bool running_sum() const override { return false; }
   bool whole_micro() const override { return true; }
+  bool bears_drops() const override { return false; }       // a group is divided by its size
+  bool shows_non_finite() const override { return false; }  // a minority of groups is outvoted
   double error_bound(int64_t) const override { return INFINITY; }  // of the sum, by design
   std::vector<State> state(DType wide, const Shape&) const override {
     std::vector<State> all;

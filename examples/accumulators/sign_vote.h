@@ -20,6 +20,7 @@ struct SignVote final : Accumulator {
   bool running_sum() const override { return false; }
   bool whole_micro() const override { return true; }
   bool needs_divisor() const override { return true; }
+  bool shows_non_finite() const override { return false; }         // it votes, or abstains
   double error_bound(int64_t) const override { return INFINITY; }  // it is no sum
   std::vector<State> state(DType wide, const Shape&) const override {
     return {{"sum?", wide}, {"votes", DType::u8}};

@@ -60,9 +60,12 @@ namespace nets {
 constexpr int64_t width = Mixed::width;
 
 struct LinearGelu {
-  Linear up{width, 8, normal(0.5)}, down{8, width, normal(0.5)};
-  void visit(Visitor& part) { part("up", up), part("down", down); }
-  Loss loss(const Mixed& b) const { return mean_squared_error(down(gelu(up(b.x))), b.y); }
+  Linear first{width, width, normal(0.5)}, up{width, 8, normal(0.5)}, down{8, width, normal(0.5)};
+  void visit(Visitor& part) { part("first", first), part("up", up), part("down", down); }
+  Loss loss(const Mixed& b) const {
+    const Var x = gelu(first(b.x));
+    return mean_squared_error(gelu_mlp(x, up.weight, up.bias, down.weight, down.bias), b.y);
+  }
 };
 
 template <class Norm>
@@ -88,15 +91,22 @@ struct Attention {
   RandomSite site;
   void visit(Visitor& part) { part("qkv", qkv), part("out", out), part("site", site); }
   Loss loss(const Mixed& b) const {
-    return mean_squared_error(out(causal_attention(qkv(b.x), 2, 0.2, site)), b.y);
+    constexpr int64_t heads = 3;
+    return mean_squared_error(out(causal_attention(rope(qkv(b.x), heads), heads, 0.2, site)), b.y);
   }
 };
 
-struct Dropped {
-  Linear up{width, 8, normal(0.5)}, down{8, width, normal(0.5)};
+// SwiGLU's product, and both other activations.
+struct Gated {
+  Linear gate{width, 8, normal(0.5)}, up{width, 8, normal(0.5)}, down{8, width, normal(0.5)};
   Dropout drop{0.3};
-  void visit(Visitor& part) { part("up", up), part("down", down), part("drop", drop); }
-  Loss loss(const Mixed& b) const { return mean_squared_error(down(drop(tanh(up(b.x)))), b.y); }
+  void visit(Visitor& part) {
+    part("gate", gate), part("up", up), part("down", down), part("drop", drop);
+  }
+  Loss loss(const Mixed& b) const {
+    const Var x = tanh(b.x);
+    return mean_squared_error(relu(down(drop(silu(gate(x)) * up(x)))), b.y);
+  }
 };
 
 }  // namespace nets
@@ -115,12 +125,12 @@ std::unique_ptr<AnyNet> make_net(Where where) {
 inline const std::vector<NetKind>& net_kinds() {
   constexpr int64_t rows = Mixed::time;  // a kernel may add row by row into its place
   static const std::vector<NetKind> all{
-      {"linear, gelu", make_net<nets::LinearGelu>, rows},
+      {"linear, gelu, gelu_mlp", make_net<nets::LinearGelu>, rows},
       {"layer norm", make_net<nets::Normed<LayerNorm>>, rows},
       {"rms norm", make_net<nets::Normed<RmsNorm>>, rows},
       {"tied embedding", make_net<nets::TiedEmbedding>, 2 * rows},
-      {"attention with dropout", make_net<nets::Attention>, rows},
-      {"dropout", make_net<nets::Dropped>, rows},
+      {"rotary attention with dropout", make_net<nets::Attention>, rows},
+      {"gated mlp with dropout", make_net<nets::Gated>, rows},
   };
   return all;
 }

@@ -1,6 +1,7 @@
 // What a program's own accumulators get without a line of theirs: tiers and clean cycles.
 #include "laws/outside.h"
 
+#include "feed.h"
 #include "laws/tiers.h"
 
 namespace accrue::test {
@@ -42,6 +43,41 @@ TEST_CASE("accumulators that declare no equality of splits differ between them; 
       const Many whole = sums_of(plain.run(s.batch, {.samples = 12}, chunked_loss(s.model)));
       CHECK(relative_error(sums(12), whole) > 0.05);
     }
+  }
+}
+
+TEST_CASE("a gradient that is not finite shows in the sum of those that declare it, in no other") {
+  for (const auto& accumulator : every_accumulator())
+    for (double poison : {double(INFINITY), -double(INFINITY), double(NAN)}) {
+      CAPTURE(accumulator->name());
+      CAPTURE(poison);
+      Feed feed(accumulator, 16);
+      feed.facts.divisor = 5;
+      const auto bad = [=](int64_t k, int64_t w) { return k == 1 && w == 3 ? poison : noise(k, w); };
+      const Numbers sums = feed.cycle(micro_gradients(5, 16, bad));
+      CHECK(std::isfinite(sums[3]) == !accumulator->shows_non_finite());
+    }
+}
+
+TEST_CASE("an accumulator that hides an overflow takes no loss scale; one that counts, no drops") {
+  const Stage s(single);
+  for (const auto& accumulator : every_accumulator()) {
+    CAPTURE(accumulator->name());
+    const std::string name(accumulator->name());
+    CycleOptions scaled = with(accumulator, Reproducible::run), dropping = scaled;
+    scaled.loss_scale = std::make_shared<LossScale>();
+    dropping.filter = filters::drop_non_finite();
+    const auto made = [&](CycleOptions options) {
+      return [&, options] { Cycle(parameters(s.model), options); };
+    };
+    if (accumulator->shows_non_finite())
+      CHECK_NOTHROW(made(scaled)());
+    else
+      CHECK(contains(message_of<BadArgument>(made(scaled)), name + " hides it; train in bf16"));
+    if (accumulator->bears_drops())
+      CHECK_NOTHROW(made(dropping)());
+    else
+      CHECK(contains(message_of<BadArgument>(made(dropping)), name + ", which counts on what"));
   }
 }
 

@@ -28,14 +28,16 @@ const GptConfig& checked(const GptConfig& config) {
 }  // namespace
 
 void GptConfig::check() const {
-  auto at_least_one = [](const char* name, int64_t value) {
-    require(value >= 1, "[gpt] expected ", name, " of at least 1, got ", value);
+  // Far beyond what fits any memory, far below what overflows a product of sizes.
+  auto in_range = [](const char* name, int64_t value, int64_t most) {
+    require(value >= 1 && value <= most, "[gpt] expected ", name, " from 1 to ", most, ", got ",
+            value);
   };
-  at_least_one("layers", layers);
-  at_least_one("heads", heads);
-  at_least_one("width", width);
-  at_least_one("context", context);
-  at_least_one("vocabulary", vocabulary);
+  in_range("layers", layers, 1 << 12);
+  in_range("heads", heads, 1 << 20);
+  in_range("width", width, 1 << 20);
+  in_range("context", context, 1 << 24);
+  in_range("vocabulary", vocabulary, 1 << 24);
   require(width % heads == 0, "[gpt] expected heads that divide the width, got width ", width,
           " and ", heads, " heads; try a width of ", (width / heads + 1) * heads);
   require(positions != Positions::rope || width / heads % 2 == 0,

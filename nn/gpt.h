@@ -25,7 +25,7 @@ struct GptConfig {
   double dropout = 0;
   Recompute recompute = Recompute::none;
 
-  /// Throws BadArgument naming the flag: sizes below 1, heads that do not divide the width, …
+  /// Throws BadArgument naming the flag: sizes out of range, heads that do not divide the width, …
   void check() const;
 };
 

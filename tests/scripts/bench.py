@@ -5,8 +5,10 @@
 """
 import json
 import math
+import os
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -55,6 +57,24 @@ class Bench(unittest.TestCase):
                                 least + 256 * 32 * 4)
         self.assertGreaterEqual(gradient["bf16 result, f32 copy, add"]["extra_peak_bytes"],
                                 least + 256 * 32 * 6)
+
+    def test_choices_of_accumulation(self):
+        flags = ["--layers", 1, "--width", 12, "--context", 8, "--effective-batch", 4,
+                 "--micro-batch", 2, "--cycles", 1]
+        result, _ = self.result("bench_accumulate", *flags)
+        rows = {row["choice"]: row for row in result["rows"]}
+        self.assertEqual(rows["baseline"]["micro_batch"], 4)
+        self.assertEqual(rows["kahan"]["micro_batch"], 2)
+        self.assertGreaterEqual(len(rows), 14)  # seven accumulators, two tiers, the others
+        self.positive(result["record_microseconds"], *(row["over_baseline"] for row in rows.values()))
+
+    def test_checkpoints(self):
+        with tempfile.TemporaryDirectory() as folder:
+            flags = ["--folder", f"{folder}/made", "--rounds", 1, "--layers", 1, "--vocabulary", 16]
+            result, _ = self.result("bench_checkpoint", *flags)
+            self.positive(*(result[key] for key in ("of_the_disk", "save_blocks_ms", "copy_ms",
+                                                    "save_behind_another_ms")))
+            self.assertEqual(os.listdir(folder), [])
 
     def test_bad_usage(self):
         for name, flags in (("bench_train", ["--micro-batch", 99]), ("bench_train", ["--model", "x"]),

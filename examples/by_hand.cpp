@@ -1,14 +1,12 @@
 // by_hand: one cycle of a linear model, every number printed; all can be checked on paper.
 #include <cstdio>
 
-#include <nlohmann/json.hpp>
-
 #include "command_line.h"
+#include "json.h"
 
 using namespace accrue;
 
 namespace {
-
 void print(const std::string& what, const Tensor& numbers, double divisor = 1) {
   std::printf("%-28s", what.c_str());
   for (double one : numbers.to_vector()) std::printf(" %g", one / divisor);
@@ -93,8 +91,7 @@ void run(Device device) {
 
 int main(int argc, char** argv) {
   return examples::run_program("by_hand", [&] {
-    examples::CommandLine flags(
-        "by_hand", "Computes one cycle of a linear model and prints every number.");
+    examples::CommandLine flags("by_hand", "One cycle of a linear model, every number printed.");
     std::string device;
     flags.add_device(device);
     if (flags.parse(argc, argv)) run(examples::device_named(device));

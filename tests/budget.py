@@ -14,6 +14,8 @@ from pathlib import Path
 FILE_LINES = 500
 LIBRARY_LINES = 15_000
 READING_LINES = 1_200
+BY_HAND_LINES = 99  # one page of a tutorial
+# What both CPU and GPU need; cuda/ has some 6,300 lines beside it.
 LIBRARY = ("core", "autograd", "nn", "optim")
 FOLDERS = LIBRARY + ("examples", "bench", "tests", "scripts", "cuda", "distributed")
 SOURCES = {".h", ".cpp", ".py", ".sh", ".cmake", ".cu", ".cuh"}
@@ -52,8 +54,9 @@ def check_lines(root):
         name = path.relative_to(root)
         if name.parts[0] in LIBRARY:
             total += lines
-        if lines > FILE_LINES:
-            yield f"{name}: {lines} lines, at most {FILE_LINES}; split it"
+        most = BY_HAND_LINES if name.as_posix() == "examples/by_hand.cpp" else FILE_LINES
+        if lines > most:
+            yield f"{name}: {lines} lines, at most {most}; split it"
     if total > LIBRARY_LINES:
         yield f"{', '.join(LIBRARY)}: {total} lines together, at most {LIBRARY_LINES}"
 
@@ -135,6 +138,7 @@ def self_test():
     filler = "int x;\n" * (FILE_LINES - 10)
     mistakes = {
         "501 lines, at most 500": {"tests/long.py": "x = 1\n" * 501},
+        "100 lines, at most 99": {"examples/by_hand.cpp": "int x;\n" * 100},
         "lines together, at most 15000": {f"core/f{i}.h": filler for i in range(31)},
         "core may not include autograd": {"core/tensor.h": '#include "accrue/autograd/tape.h"\n'},
         "core may not include core/cpu": {"core/tensor.h": '#include "accrue/core/cpu/vector.h"\n'},

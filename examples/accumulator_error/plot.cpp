@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <map>
 #include <sstream>
 
@@ -97,6 +98,14 @@ void spread(std::vector<Label>& labels, double highest_y) {
     label->y = std::min(label->y, limit);
 }
 
+/// What a browser shows beside the pointer, and a test holds against the page's table.
+std::string summary(const std::string& name, const Measured& last) {
+  char words[128];
+  std::snprintf(words, sizeof words, "%s: %.1e at K = %lld", name.c_str(), last.error,
+                static_cast<long long>(last.micro_batches));
+  return words;
+}
+
 void curves(std::ostream& to, const Panel& panel, const std::vector<Measured>& rows) {
   std::map<std::string, std::vector<const Measured*>> by_name;
   for (const Measured& row : rows) by_name[row.accumulator].push_back(&row);
@@ -112,7 +121,8 @@ void curves(std::ostream& to, const Panel& panel, const std::vector<Measured>& r
       drawing = point->error > 0;
     }
     to << "<path d=\"" << path.str() << "\" fill=\"none\" stroke=\"" << colour
-       << "\" stroke-width=\"2\" stroke-dasharray=\"" << dashes << "\"/>\n";
+       << "\" stroke-width=\"2\" stroke-dasharray=\"" << dashes << "\"><title>"
+       << summary(name, *points.back()) << "</title></path>\n";
     const double last = points.back()->error;
     const double y = last > 0 ? panel.y(last) : panel.y0 + height;
     labels.push_back({name, y, y});

@@ -53,6 +53,17 @@ def wrong_quotes(text, output_of, code_of):
             yield f"the code of {name} is another than:\n{block}"
 
 
+def stale_curves(text, picture):
+    """Lines of the page's tables whose last figure is not where the picture's curve ends."""
+    ends = set(re.findall(r"<title>(\w+): (\S+) at K", picture))
+    for _, name, block in BLOCK.findall(text):
+        for line in block.splitlines() if name == "accumulator_error" else ():
+            words = line.split()
+            if len(words) > 3 and number(words[0]) is None and number(words[1]) is not None and (
+                    words[0] != "K" and (words[0], words[-1]) not in ends):
+                yield f"docs/accumulator_error.svg does not show: {line}"
+
+
 def code_of(name):
     return MARKED.search((ROOT / f"examples/tutorial/{name}.cpp").read_text(encoding="utf-8"))[1]
 
@@ -67,6 +78,9 @@ def self_test():
     assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\ne 1.2\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "code_of": lambda _: "d\n"}))) == 1
+    table = "<!-- figures of accumulator_error -->\n```\nK   1   2  2048\nbf16  0e+00 2e-03 5e-01\n```\n"
+    assert not list(stale_curves(table, "<title>bf16: 5e-01 at K = 2048</title>"))
+    assert len(list(stale_curves(table, "<title>bf16: 6e-01 at K = 2048</title>"))) == 1
 
 
 def main():
@@ -81,11 +95,13 @@ def main():
             outputs[name] = run.stdout
         return outputs[name]
 
+    picture = (ROOT / "docs/accumulator_error.svg").read_text(encoding="utf-8")
     wrong, quotes = [], 0
     for chapter in [*sorted((ROOT / "docs/tutorial").glob("*.md")), ROOT / "docs/results.md"]:
         text = chapter.read_text(encoding="utf-8")
         quotes += len(BLOCK.findall(text))
         wrong += [f"{chapter.name}: {one}" for one in wrong_quotes(text, output_of, code_of)]
+        wrong += stale_curves(text, picture)
     for one in wrong:
         print(one)
     print(f"{quotes} quotations, {len(wrong)} wrong")

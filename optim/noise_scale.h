@@ -11,7 +11,8 @@ namespace accrue {
 ///   |G|² ≈ (B₂|G₂|² − B₁|G₁|²)/(B₂ − B₁),   S ≈ (|G₁|² − |G₂|²)/(1/B₁ − 1/B₂).
 /// G₁ may be a part of G₂, such as the cycle's first micro-batch: both estimates are linear in the
 /// squares, so they stay unbiased. Single estimates are very noisy: each is averaged on its own
-/// (exponentially, bias-corrected), and only then divided.
+/// (exponentially, bias-corrected), and only then divided. A filter that weighs or selects gradients
+/// biases both.
 /// Source: McCandlish et al., arXiv 1812.06162, appendix A.1.
 class NoiseScale {
  public:

@@ -4,6 +4,8 @@
     check.py TRAIN_GPT
 """
 import json
+import os
+import pwd
 import resource
 import shutil
 import signal
@@ -219,6 +221,32 @@ class Stop(unittest.TestCase):
         out, err = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 1, err)  # stopped, but not saved
         self.assertIsNone(json.loads(out.splitlines()[-1])["checkpoint"])
+
+    def test_a_folder_without_permission_stops_nothing_and_keeps_what_it_has(self):
+        as_nobody = {"executable": shutil.copy(TRAIN, self.folder)}
+        if os.geteuid() == 0:  # who may write anywhere
+            for path in (self.folder, self.text, as_nobody["executable"]):
+                shutil.chown(path, "nobody")
+            as_nobody["preexec_fn"] = lambda: os.setuid(pwd.getpwnam("nobody").pw_uid)
+        flags = [*RAGGED, "--steps", 4, "--eval-interval", 2]
+        whole = self.result(*flags, **as_nobody)
+        words = ["Permission denied", "training goes on", "that were not"]
+        for mode in (0o555, 0o000):
+            self.checkpoint.mkdir(mode)
+            done = self.result(*flags, "--checkpoint", self.checkpoint, status=1, words=words, **as_nobody)
+            self.assertEqual(done["weights_sha256"], whole["weights_sha256"], mode)
+            self.checkpoint.chmod(0o755)
+            self.checkpoint.rmdir()  # nothing is in it
+        # A checkpoint that may be read is gone on from.
+        self.result(*flags, "--checkpoint", self.checkpoint, **as_nobody)
+        (self.checkpoint / "step-4.safetensors").unlink()
+        before = {path.name: path.read_bytes() for path in self.checkpoint.iterdir()}
+        self.checkpoint.chmod(0o555)
+        done = self.result(*flags, "--checkpoint", self.checkpoint, "--resume", status=1,
+                           words=[*words[:2], "that was not"], **as_nobody)
+        self.checkpoint.chmod(0o755)
+        self.assertEqual(done["weights_sha256"], whole["weights_sha256"])
+        self.assertEqual({path.name: path.read_bytes() for path in self.checkpoint.iterdir()}, before)
 
     def test_changed_flags_are_refused_by_name_all_at_once(self):
         flags = [*RAGGED, "--steps", 4, "--checkpoint", self.checkpoint, "--lr", "1e-3"]

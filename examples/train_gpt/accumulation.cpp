@@ -94,6 +94,8 @@ std::string in_flags(std::string message, const Accumulation& a) {
       {"consume at close", "try --consume close"},
       {"train in bf16", "try --dtype bf16 and no --loss-scale"},
       {"drop the filter", "leave out --filter"},
+      {"use the filter clip, or sums of f32", "try --filter clip:LIMIT, or " + f32},
+      {"moments:1", "invariant"},
       {"try tree or fixed_point", "try " + tree},
       {"use f32 or kahan", "try " + running},
       {"use f32", "try " + f32}};

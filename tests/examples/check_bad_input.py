@@ -38,6 +38,8 @@ class BadInput(ProgramCase):
                 ("leave out --keep-non-finite", ["--loss-scale", 1024, "--keep-non-finite"]),
                 ("leave out --batch-by noise", [*consume, "--batch-by", "noise"]),
                 ("--consume close", [*into_moments, "--batch-by", "noise"]),
+                ("--accumulate f32", ["--accumulate", "median_of_means", "--filter", "drop-non-finite"]),
+                ("--accumulate f32", ["--accumulate", "sign_vote", "--loss-scale", 8]),
                 ("--accumulate f32", ["--accumulate", "sign_vote", "--filter", "drop-non-finite"])):
             # Said before the text is looked for.
             done = self.refused(2, word, "train_gpt", "--data", self.folder / "none", *TINY, *flags)

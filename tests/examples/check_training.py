@@ -144,6 +144,15 @@ class Training(ProgramCase):
         # Two runs of one seed have the same, so hashes differ for the flags' sake alone.
         self.assertEqual(hashes[self.train(*plain)["weights_sha256"]], [])
 
+    def test_the_number_of_threads_decides_no_bit(self):
+        # Wide enough that a thread takes its own part of every product.
+        wide = ["--heads", 2, "--width", 64, "--context", 32, "--micro-batch", 4, "--effective-batch", 8]
+        self.text.write_text(self.text.read_text() * 4)
+        hashes = {self.train(*wide, "--steps", 2, "--threads", threads)["weights_sha256"]
+                  for threads in (1, 2, 3)}
+        self.assertEqual(len(hashes), 1)
+        self.assertNotIn(self.train(*wide, "--steps", 2, "--micro-batch", 3)["weights_sha256"], hashes)
+
     def test_the_temperature_and_top_k_decide_how_far_a_sample_strays(self):
         greedy = self.sample("--top-k", 1)
         for how in (["--temperature", 0], ["--temperature", 1e-6], ["--temperature", 2, "--top-k", 1]):

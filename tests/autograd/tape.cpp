@@ -1,4 +1,5 @@
-// The tape: what backward leaves behind, how deep it may be, and who may write where.
+// The tape: what backward leaves behind, how deep it may be, and who may write where. Two passes
+// over one graph are law 3: laws/kept_graph.cpp.
 #include "support.h"
 
 namespace accrue::test {
@@ -41,27 +42,6 @@ Tensor ones_like(const Var& v) {
 }
 
 }  // namespace
-
-TEST_CASE("backward twice over a kept graph doubles leaves only") {
-  const Recording scope;
-  Leaf x(random_tensor({3, 4}, exact(), 1)), w(random_tensor({4, 4}, exact(), 2));
-  const Var inner = gelu(matmul(x.var, w.var));
-  const Var y = sum(inner * inner + x.var);  // inner nodes have several deposits each
-  backward(y, ones_like(y), Graph::keep);
-  const Many once{x.gradient.to_vector(), w.gradient.to_vector()};
-  backward(y, ones_like(y), Graph::keep);
-  const Many twice{x.gradient.to_vector(), w.gradient.to_vector()};
-  Many doubled = once;
-  for (Numbers& one : doubled)
-    for (double& number : one) number *= 2;
-  // If inner gradients survived, the second pass would add more than the first.
-  CHECK(relative_error(twice, doubled) <= 4 * u_f64);  // x has two deposits a pass, in turn
-  backward(y, ones_like(y));
-  Many tripled = once;
-  for (Numbers& one : tripled)
-    for (double& number : one) number *= 3;
-  CHECK(relative_error({x.gradient.to_vector(), w.gradient.to_vector()}, tripled) <= 8 * u_f64);
-}
 
 TEST_CASE("a graph that was released cannot go backward again") {
   const Recording scope;

@@ -38,8 +38,8 @@ struct CycleOptions {
   /// the host stay what they were. Frozen weights in bf16 or f16 may be changed by optimizers only.
   /// Bits do not change. What cannot be replayed runs as ever: see Cycle::graphs().
   bool graphs = false;
-  /// Called between micro-batches with the number done: save a checkpoint, or throw to stop.
-  std::function<void(MicroStep)> at_edge = {};
+  /// run() calls it after each micro-batch (cycle operations: after all): save, or throw to stop.
+  std::function<void(MicroStep done)> at_edge = {};
 };
 
 /// What happened to one micro-batch.

@@ -69,6 +69,20 @@ TEST_CASE("records hold each micro-batch's samples, loss, count, time and bytes"
   CHECK(cycle.records().size() == 3);  // of the last cycle, until the next begins
 }
 
+TEST_CASE("a record's bytes are all that was handed out when its backward began, to the byte") {
+  const Stage s;
+  Cycle cycle(parameters(s.net));
+  std::vector<int64_t> expected;
+  for (const Rows& micro : cycle.split(s.batch, {.samples = 3})) {
+    MicroScope scope = cycle.begin(micro);
+    const Loss loss = s.loss(micro);
+    expected.push_back(host_allocator().use().total);
+    scope.backward(loss);
+  }
+  for (size_t k = 0; k < expected.size(); ++k) CHECK(cycle.records()[k].bytes == expected[k]);
+  CHECK(expected[2] < expected[1]);  // one sample instead of three
+}
+
 TEST_CASE("records grow beyond 32 micro-batches and keep what they have") {
   const Stage s(100);
   Cycle cycle(parameters(s.net));

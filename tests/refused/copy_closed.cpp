@@ -1,6 +1,5 @@
 // refused: cannot bind rvalue reference of type 'accrue::ClosedCycle
-// accrue::ClosedCycle&\)|cannot bind rvalue reference Stepping a closed cycle that one keeps: it
-// could be stepped twice.
+// Stepping a closed cycle that one keeps: it could be stepped twice.
 #include "accrue/optim/optimizers.h"
 
 using namespace accrue;

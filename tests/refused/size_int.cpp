@@ -1,5 +1,5 @@
 // refused: no matching function for call to .accrue::Cycle::split
-// function A bare number of micro-batch size: samples, or how many micro-batches?
+// A bare number of micro-batch size: samples, or how many micro-batches?
 #include "batch.h"
 
 std::vector<Rows> pieces(Cycle& cycle, const Rows& batch) {

@@ -1,6 +1,6 @@
 // What is never stored whole: attention's T×T matrix, the logits of a large vocabulary. By dry
 // runs, which take no memory themselves; what stores them composed is seen by the same look.
-#include "support.h"
+#include "laws/tiers.h"
 
 namespace accrue::test {
 namespace {
@@ -65,6 +65,7 @@ double growth(int64_t twice, int64_t once) {
 }  // namespace
 
 TEST_CASE("attention never stores the T×T matrix: twice the time takes twice the memory") {
+  const Threads two(2);  // each has a workspace of its own
   for (Where where : wheres) {
     CAPTURE(text_of(where));
     for (int64_t time : {1024, 2048}) {
@@ -81,6 +82,7 @@ TEST_CASE("attention never stores the T×T matrix: twice the time takes twice th
 }
 
 TEST_CASE("logits never exist whole: chunks of rows take less than all logits, one chunk more") {
+  const Threads two(2);
   for (Where where : wheres) {
     CAPTURE(text_of(where));
     const auto logits = static_cast<int64_t>(rows * vocabulary * size_of(where.dtype));

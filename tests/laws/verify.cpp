@@ -61,7 +61,7 @@ struct Net {
 }  // namespace
 
 TEST_CASE("a model in f64 has no error: dropout, recomputation and tied weights replay alike") {
-  const Verification report = Stage(exact()).verify();
+  const Verification report = Verified(exact()).verify();
   CHECK(report.parameters.size() == parameters(Gpt(with_everything())).size());
   CHECK(worst(report) <= 1e-13);  // two orders of some 50 additions: 50·2⁻⁵³, cancelling ten times
   CHECK(std::abs(report.loss / report.exact_loss - 1) <= 1e-14);
@@ -75,7 +75,7 @@ TEST_CASE("a model in f64 has no error: dropout, recomputation and tied weights 
 }
 
 TEST_CASE("f32 on the cpu is as far off as f32 rounds, not farther, and not exact") {
-  const Verification report = Stage(f32).verify();
+  const Verification report = Verified(f32).verify();
   for (const ParameterError& one : report.parameters) {
     CAPTURE(one.name);
     CHECK(one.relative <= one.bound + arithmetic(report, u_f32));
@@ -86,7 +86,7 @@ TEST_CASE("f32 on the cpu is as far off as f32 rounds, not farther, and not exac
 }
 
 TEST_CASE("in f64 all error is the accumulator's, within what it declares, and shows in bf16") {
-  const Stage stage(exact());
+  const Verified stage(exact());
   for (const auto& accumulator : accumulators::all()) {
     CAPTURE(accumulator->name());
     const Verification report = stage.verify(with(accumulator), 1);
@@ -105,7 +105,7 @@ TEST_CASE("in f64 all error is the accumulator's, within what it declares, and s
 TEST_CASE("every tier, and every accumulator in it") {
   constexpr Reproducible tiers[]{Reproducible::run, Reproducible::split, Reproducible::ranks};
   for (Where where : {exact(), f32}) {
-    const Stage stage(where);
+    const Verified stage(where);
     const auto within = [&](const std::shared_ptr<const Accumulator>& accumulator,
                             Reproducible tier) {
       CycleOptions options = with(accumulator);
@@ -165,7 +165,7 @@ TEST_CASE("a rule that is wrong everywhere is found by differences, and by them 
 }
 
 TEST_CASE("differences find no fault with a GPT") {
-  const Stage stage(f32);
+  const Verified stage(f32);
   const Cycle cycle(parameters(stage.model));
   const Verification report =
       verify_cycle(cycle, stage.batch, {.samples = 4}, chunked_loss(stage.model), {.rules = true});
@@ -191,7 +191,7 @@ TEST_CASE("bf16: the error is of arithmetic, not of storing weights in bf16") {
   });
   CHECK(report.parameters[0].relative == 0);  // 2·1, twice; of the masters it would be 2⁻¹² off
   CHECK(report.parameters[0].norm == 8);
-  const Verification gpt = Stage({Device::cpu(), DType::bf16}).verify();
+  const Verification gpt = Verified({Device::cpu(), DType::bf16}).verify();
   CHECK(worst(gpt) > u_bf16 / 4);
   // Each operation stores a result in bf16; sums inside are f32. Cancelling ten times, as above.
   CHECK(worst(gpt) <= 10 * 2 * static_cast<double>(gpt.operations) * u_bf16);

@@ -14,10 +14,10 @@ inline GptConfig with_everything() {
   return config;
 }
 
-struct Stage {
+struct Verified {
   Gpt model;
   TokenBatch batch;
-  explicit Stage(Where where, const GptConfig& config = with_everything())
+  explicit Verified(Where where, const GptConfig& config = with_everything())
       : model(config), batch(token_batch(config, 8, where.device, 5, valid)) {
     initialize(model, {where.device, where.dtype}, Seed{1});
   }

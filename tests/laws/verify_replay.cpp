@@ -6,7 +6,7 @@
 namespace accrue::test {
 
 TEST_CASE("other random numbers in the replay would be seen") {
-  const Stage stage(exact());
+  const Verified stage(exact());
   int64_t calls = 0;  // dropout's sites are keyed by their call: one more shifts them
   const RandomSite site{"site", Seed{1}};
   const Cycle cycle(parameters(stage.model));
@@ -21,10 +21,10 @@ TEST_CASE("other random numbers in the replay would be seen") {
 TEST_CASE("model, optimizer and cycle are byte-identical afterwards, and so is the next cycle") {
   for (const char* choice : {"f32", "fixed_point", "bf16_stochastic", "tree"}) {
     CAPTURE(choice);
-    Stage stage(f32), other(f32);
+    Verified stage(f32), other(f32);
     const auto scale = std::make_shared<LossScale>(LossScaleConfig{.initial = 4096});
     const CycleOptions options{.accumulate = accumulators::parse(choice), .loss_scale = scale};
-    const auto loss = [](const Stage& s) { return chunked_loss(s.model); };
+    const auto loss = [](const Verified& s) { return chunked_loss(s.model); };
     Cycle cycle(parameters(stage.model), options), untouched(parameters(other.model), options);
     AdamW optimizer(parameters(stage.model)), its(parameters(other.model));
     for (int step = 0; step < 2; ++step) {
@@ -61,7 +61,7 @@ TEST_CASE("cycle operations replay through the closure form, their rules checked
 }
 
 TEST_CASE("what a filter dropped or weighed is reported and replayed alike") {
-  Stage stage(exact(), tiny_gpt());
+  Verified stage(exact(), tiny_gpt());
   const Verification clipped = stage.verify({.filter = filters::clip(0.5)});
   CHECK(worst(clipped) <= 1e-13);
   CHECK(clipped.micro_batches[0].factor < 1);
@@ -84,12 +84,12 @@ TEST_CASE("sums that are freed when the cycle ends are compared before") {
     double error_bound(int64_t k) const override { return static_cast<double>(k) * u_f32; }
     std::vector<State> state(DType wide, const Shape&) const override { return {{"sum?", wide}}; }
   };
-  const Stage stage(exact());
+  const Verified stage(exact());
   CHECK(worst(stage.verify({.accumulate = {{"*", std::make_shared<Freed>()}}})) <= 1e-13);
 }
 
 TEST_CASE("progress only grows, in [0, 1], and ends at 1") {
-  const Stage stage(f32);
+  const Verified stage(f32);
   for (bool rules : {false, true}) {
     std::vector<double> told;
     const Cycle cycle(parameters(stage.model));
@@ -104,7 +104,7 @@ TEST_CASE("progress only grows, in [0, 1], and ends at 1") {
 }
 
 TEST_CASE("a cycle under way, a dry run and moments for sums are refused; errors leave it idle") {
-  const Stage stage(f32);
+  const Verified stage(f32);
   const auto loss = chunked_loss(stage.model);
   Cycle cycle(parameters(stage.model));
   const auto verify = [&](Cycle& one) {

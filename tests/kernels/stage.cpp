@@ -30,6 +30,8 @@ double unit_roundoff(DType dtype) {
 
 bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
+double uniform(uint64_t bits) { return 0.25 + 0.75 * static_cast<double>(bits >> 11) * 0x1p-53; }
+
 /// Whether the element lies in a row that a kernel must leave alone.
 bool is_spare(int64_t element, const Shape& shape) {
   const int64_t row = shape.elements() / shape[0];
@@ -38,9 +40,15 @@ bool is_spare(int64_t element, const Shape& shape) {
 
 }  // namespace
 
-double Stage::uniform() { return 0.25 + 0.75 * (random_() >> 11) * 0x1p-53; }
+inline uint64_t Stage::draw() {
+  uint64_t bits = state_ += 0x9e3779b97f4a7c15;
+  bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9;
+  bits = (bits ^ bits >> 27) * 0x94d049bb133111eb;
+  return bits ^ bits >> 31;
+}
 
-Tensor Stage::make(const Shape& shape, DType dtype, const std::function<double()>& number) {
+template <class Number>
+Tensor Stage::make(const Shape& shape, DType dtype, const Number& number) {
   std::vector<double> values(shape.elements());
   for (double& value : values) value = number();
   const Tensor exact = Tensor::of<double>(shape, values, Device::reference());
@@ -50,17 +58,20 @@ Tensor Stage::make(const Shape& shape, DType dtype, const std::function<double()
 }
 
 Tensor Stage::random(const Shape& shape, DType dtype, double scale) {
-  return make(shape, dtype, [&] { return (random_() & 1 ? scale : -scale) * uniform(); });
+  return make(shape, dtype, [&] {
+    const uint64_t bits = draw();
+    return (bits & 1 ? scale : -scale) * uniform(bits);
+  });
 }
 
 Tensor Stage::positive(const Shape& shape, DType dtype) {
-  return make(shape, dtype, [&] { return uniform(); });
+  return make(shape, dtype, [&] { return uniform(draw()); });
 }
 
 Tensor Stage::ids(const Shape& shape, int64_t count, std::optional<int64_t> ignore) {
   int64_t number = 0;
   return make(shape, DType::i32, [&] {
-    const auto id = static_cast<int64_t>(random_() % count);
+    const auto id = static_cast<int64_t>(draw() % count);
     return ignore && number++ % 3 == 1 ? *ignore : id;
   });
 }
@@ -69,14 +80,14 @@ Tensor Stage::samples(int64_t count) {
   int64_t number = 0;
   return make({count}, DType::i64, [&] {
     const int64_t far = number++ % 2 ? int64_t{1} << 33 : 0;
-    return static_cast<double>(far + static_cast<int64_t>(random_() % 1000));
+    return static_cast<double>(far + static_cast<int64_t>(draw() % 1000));
   });
 }
 
 Tensor Stage::out(const Shape& shape, DType dtype, Write write, Bound bound, double scale) {
   Shape padded = shape;
   padded[0] += 2;
-  const auto number = [&] { return static_cast<double>(1 + random_() % 90); };
+  const auto number = [&] { return static_cast<double>(1 + draw() % 90); };
   outputs_.push_back(
       {is_floating(dtype) ? random(padded, dtype, scale) : make(padded, dtype, number), bound});
   Tensor view = outputs_.back().base.slice(1, shape[0]);

@@ -66,8 +66,7 @@ double number_in(std::string_view choice, size_t colon) {
   const auto [end, error] = std::from_chars(first, last, value);
   require(colon != std::string_view::npos && error == std::errc() && end == last,
           "[filter] expected a number after the colon, got ", choice,
-          "; try clip:1.0 or "
-          "agreement:0.9");
+          "; try clip:100 or agreement:0.9");
   return value;
 }
 

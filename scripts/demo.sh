@@ -86,15 +86,21 @@ if [ -z "$steps" ]; then
   steps=$(steps_that_fit)
 fi
 say "Training: $steps steps of $effective_batch sequences, $micro_batch at a time"
-rm -rf $demo/checkpoint $demo/log.jsonl
+rm -rf $demo/checkpoint $demo/log.jsonl $demo/result.json $demo/one_cycle.txt
 interval=$((steps > 8 ? steps / 8 : 1))
 train "$steps" --warmup $((steps / 20)) --eval-interval $interval --eval-batches 20 --sample 500 \
   --log $demo/log.jsonl --checkpoint $demo/checkpoint --checkpoint-interval $interval |
-  tee $demo/output.txt
+  tee $demo/output.txt || { status=$?; say "Stopped: run scripts/demo.sh again to start over" ; exit $status; }
 tail -n 1 $demo/output.txt > $demo/result.json
 
 say "One cycle, computed with 1, 2, 4 and 8 micro-batches"
-echo "A model that has not been trained; times are of this moment, on this machine."
+echo "A model that has not been trained; times are of this moment, on this machine. Where other programs"
+echo "are busy, threads wait for each other and small micro-batches suffer most: try --threads 1."
 build/bin/one_cycle --data $text | tee $demo/one_cycle.txt | head -n -1  # the last line is for programs
 
 say "Done. Log, checkpoint and results lie in $demo/"
+cat >&2 << END
+Next: docs/tutorial/01-one-cycle-by-hand.md, which needs the other programs as well:
+  cmake --build --preset release
+or train on: build/bin/train_gpt --help; the text is $text
+END

@@ -36,9 +36,12 @@ void add_accumulation_flags(CLI::App& app, Accumulation& a) {
                  "How gradients add: " + names + "; from examples/accumulators: " + own +
                      "; or by parameter, the first match wins, as in \"kahan:*.ln_*,f32:*\"")
       ->capture_default_str();
-  app.add_option("--filter", a.filter,
-                 "What may weigh or drop a micro-batch: clip:LIMIT, agreement:TAU, "
-                 "drop-non-finite, observe (default: none)");
+  app.add_option(
+      "--filter", a.filter,
+      "What may weigh or drop a micro-batch: clip:LIMIT (of the norm of its gradient's sum "
+      "over tokens, so some tokens times what --clip takes), agreement:TAU (drops it where "
+      "1 - cosine with the sums so far is above TAU), drop-non-finite, observe (only looks: "
+      "see --records) (default: none)");
   app.add_option("--consume", a.consume,
                  "When the optimizer reads the sums: at close, in the last micro-batch's backward, "
                  "or into Adam's moments (adam_a; invariant: batch-size-invariant Adam)")
@@ -46,7 +49,7 @@ void add_accumulation_flags(CLI::App& app, Accumulation& a) {
       ->capture_default_str();
   app.add_option("--reproducible", a.reproducible,
                  "run: bits depend on the micro-batch size; split: not; ranks: nor on the number "
-                 "of ranks")
+                 "of ranks, once there are any")
       ->check(CLI::IsMember({"run", "split", "ranks"}))
       ->capture_default_str();
   app.add_option("--granule", a.granule, "Sequences that split and ranks run at once")

@@ -1,6 +1,7 @@
 #include "schedule_options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 
 #include "options.h"
@@ -83,7 +84,8 @@ void check_schedules(const Options& o) {
   require_usage(s.by != "noise" || o.effective_batch >= 2 * unit(o), by,
                 "expected an --effective-batch of at least two micro-batches to compare (two "
                 "granules under --reproducible split and ranks), got ",
-                o.effective_batch, " with ", unit_flag(o), " ", unit(o));
+                o.effective_batch, " with ", unit_flag(o), " ", unit(o), "; try ", unit_flag(o),
+                " ", std::max<int64_t>(1, o.effective_batch / 2));
   if (!s.by.empty()) {
     require_usage(s.largest % unit(o) == 0 && s.largest >= o.effective_batch,
                   "--max-batch: expected a multiple of ", unit_flag(o), " ", unit(o),

@@ -150,7 +150,7 @@ void run(int argc, char** argv) {
   // Of a micro-batch of one sample, the shortest there is.
   const double record = seconds_of_a_record();
   const double sample = median(field.all[0]->seconds) / static_cast<double>(effective);
-  std::fprintf(stderr, "a record: %.2f us a micro-batch, %.5f of one of a single sample\n",
+  std::fprintf(stderr, "a record: %.2f us a micro-batch, %.1e of one of a single sample\n",
                record * 1e6, record / sample);
   std::printf("%s\n", nlohmann::json{{"dtype", dtype},
                                      {"threads", omp_get_max_threads()},

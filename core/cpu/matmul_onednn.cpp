@@ -1,9 +1,13 @@
 // Matrix products by oneDNN's matmul primitive: which layouts serve it best, and the cache.
 #include <omp.h>
 
+#include <algorithm>
 #include <cstring>
 #include <dnnl.hpp>
 #include <map>
+#include <mutex>
+#include <span>
+#include <vector>
 
 #include "accrue/core/cpu/matmul_parts.h"
 
@@ -24,11 +28,6 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash = (hash ^ value) * 0x9e3779b97f4a7c15;
-  return hash ^ hash >> 29;
-}
-
 const dnnl::engine& engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   return engine;
@@ -43,50 +42,15 @@ memory::desc describe(int64_t rows, int64_t columns, DType dtype, int64_t ld, bo
   return {{rows, columns}, type_of(dtype), strides};
 }
 
-#if DNNL_VERSION_MAJOR >= 3
-dnnl::matmul::primitive_desc made_of(const memory::desc& a, const memory::desc& b,
-                                     const memory::desc& bias, const memory::desc& c,
-                                     const dnnl::primitive_attr& attributes) {
-  return {engine(), a, b, bias, c, attributes, true};
-}
-
-/// Sizes of the blocks inside blocks, the dimensions that they cut, the steps between the
-/// outermost.
-struct Blocks {
-  memory::dims sizes, cut, steps;
-  explicit Blocks(const memory::desc& b) {
-    if (b.get_format_kind() != memory::format_kind::blocked) return;
-    sizes = b.get_inner_blks(), cut = b.get_inner_idxs(), steps = b.get_strides();
-  }
-};
-#else
-dnnl::matmul::primitive_desc made_of(const memory::desc& a, const memory::desc& b,
-                                     const memory::desc& bias, const memory::desc& c,
-                                     const dnnl::primitive_attr& attributes) {
-  return {dnnl::matmul::desc(a, b, bias, c), attributes, engine(), true};
-}
-
-/// Sizes of the blocks inside blocks, the dimensions that they cut, the steps between the
-/// outermost.
-struct Blocks {
-  memory::dims sizes, cut, steps;
-  explicit Blocks(const memory::desc& b) {
-    const auto& blocking = b.data.format_desc.blocking;
-    if (b.data.format_kind != dnnl_blocked) return;
-    sizes.assign(blocking.inner_blks, blocking.inner_blks + blocking.inner_nblks);
-    cut.assign(blocking.inner_idxs, blocking.inner_idxs + blocking.inner_nblks);
-    steps.assign(blocking.strides, blocking.strides + 2);
-  }
-};
-#endif
-
-/// All zero where oneDNN's choice is no layout that pack_matrix makes.
-Packing packing_of(const memory::desc& b, DType dtype) {
-  const Blocks blocks(b);
-  const bool pairs = dtype == DType::bf16;
-  if (blocks.cut != (pairs ? memory::dims{0, 1, 0} : memory::dims{0, 1})) return {};
-  if (blocks.sizes[0] != 16 || (pairs && blocks.sizes[2] != 2)) return {};
-  return {blocks.sizes[1], pairs ? 2 : 1, blocks.steps[0], blocks.steps[1]};
+/// The name of a kept layout: the same for equal ones, whichever thread asks, and no other route's.
+uint64_t name_of(const memory::desc& layout, bool transposed) {
+  static std::mutex mutex;
+  static std::vector<memory::desc> known;
+  const std::lock_guard lock(mutex);
+  const auto found = std::ranges::find(known, layout);
+  const uint64_t number = found - known.begin();
+  if (found == known.end()) known.push_back(layout);
+  return uint64_t(1) << 63 | number << 1 | transposed;
 }
 
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -112,7 +76,8 @@ class Primitive {
 
   Key key_;
   dnnl::matmul matmul_;
-  Packing packing_;
+  dnnl::reorder reorder_;  // of a kept b
+  memory plain_;
   uint64_t layout_ = 0;  // of b, among the weight's Packs
   size_t scratch_bytes_ = 0, b_bytes_ = 0;
   memory a_, b_, c_, bias_, scratch_;
@@ -133,18 +98,21 @@ void Primitive::make() {
     attributes.set_post_ops(sum);
   }
   // An empty primitive (`allow_empty`) where oneDNN has none for this CPU.
-  const dnnl::matmul::primitive_desc made = made_of(a, b, bias, c, attributes);
+#if DNNL_VERSION_MAJOR >= 3
+  const dnnl::matmul::primitive_desc made(engine(), a, b, bias, c, attributes, true);
+#else
+  const dnnl::matmul::primitive_desc made({a, b, bias, c}, attributes, engine(), true);
+#endif
   // Its reference implementation is slower than the routes that remain, its gemm than sgemm.
   const bool blocked = made && std::strncmp(made.impl_info_str(), "brg", 3) == 0;
   const bool gemm = made && std::strncmp(made.impl_info_str(), "gemm", 4) == 0;
   if (!blocked && !(gemm && !k.kept && k.in == DType::bf16)) return;
   if (k.kept) {
-    packing_ = packing_of(made.weights_desc(), k.in);
-    if (packing_.width == 0) return;
     b_bytes_ = aligned(made.weights_desc().get_size());
-    for (int64_t part : {k.K, k.N, packing_.width, packing_.row_step, packing_.column_step,
-                         int64_t(k.b_transposed), int64_t(k.in)})
-      layout_ = mix(layout_, part);
+    layout_ = name_of(made.weights_desc(), k.b_transposed);
+    const auto plain = describe(k.K, k.N, k.in, k.b_ld, k.b_transposed);
+    plain_ = memory(plain, engine(), nullptr);
+    reorder_ = dnnl::reorder({engine(), plain, engine(), made.weights_desc()});
   }
   scratch_bytes_ = aligned(made.scratchpad_desc().get_size());
   a_ = memory(made.src_desc(), engine(), nullptr);
@@ -155,33 +123,41 @@ void Primitive::make() {
   matmul_ = dnnl::matmul(made);
 }
 
+/// The memory, now at `data`.
+dnnl_memory_t at(memory& memory, const void* data) {
+  check_dnnl(dnnl_memory_set_data_handle(memory.get(), const_cast<void*>(data)),
+             "dnnl_memory_set_data_handle");
+  return memory.get();
+}
+
+void execute(const dnnl::primitive& primitive, std::span<const dnnl_exec_arg_t> arguments) {
+  static thread_local dnnl::stream stream(engine());
+  check_dnnl(
+      dnnl_primitive_execute(primitive.get(), stream.get(), arguments.size(), arguments.data()),
+      "dnnl_primitive_execute");
+}
+
 const void* Primitive::packed(const Product& p) {
   if (!key_.kept) return p.args.b.data;
   Packs::Entry& kept = entry(p);
   void* place = kept.data.data<uint8_t>();
-  if (!kept.valid) pack_matrix(p.args.b.data, p.b, p.K, p.N, packing_, place);
+  if (kept.valid) return place;
+  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, at(plain_, p.args.b.data)},
+                                       {DNNL_ARG_TO, at(b_, place)}};
+  execute(reorder_, arguments);
   kept.valid = true;
   return place;
 }
 
 void Primitive::run(const Product& p, void* workspace) {
-  static thread_local dnnl::stream stream(engine());
-  void* a = const_cast<void*>(p.args.a.data);
-  void* b = const_cast<void*>(packed(p));
-  const auto point = [](memory& memory, void* data) {
-    check_dnnl(dnnl_memory_set_data_handle(memory.get(), data), "dnnl_memory_set_data_handle");
-    return memory.get();
-  };
-  dnnl_exec_arg_t arguments[5] = {
-      {DNNL_ARG_SRC, point(a_, a)},
-      {DNNL_ARG_WEIGHTS, point(b_, b)},
-      {DNNL_ARG_DST, point(c_, p.args.c.data)},
-      {DNNL_ARG_SCRATCHPAD, point(scratch_, workspace)},
-  };
-  if (key_.has_bias)
-    arguments[4] = {DNNL_ARG_BIAS, point(bias_, const_cast<void*>(p.args.bias.data))};
-  check_dnnl(dnnl_primitive_execute(matmul_.get(), stream.get(), key_.has_bias ? 5 : 4, arguments),
-             "dnnl_primitive_execute");
+  const void* b = packed(p);
+  const dnnl_exec_arg_t arguments[] = {
+      {DNNL_ARG_SRC, at(a_, p.args.a.data)},
+      {DNNL_ARG_WEIGHTS, at(b_, b)},
+      {DNNL_ARG_DST, at(c_, p.args.c.data)},
+      {DNNL_ARG_SCRATCHPAD, at(scratch_, workspace)},
+      {DNNL_ARG_BIAS, key_.has_bias ? at(bias_, p.args.bias.data) : nullptr}};
+  execute(matmul_, std::span(arguments, key_.has_bias ? 5 : 4));
 }
 
 namespace {

@@ -64,16 +64,4 @@ void multiply_tiles(const Product&, void* workspace);
 size_t fallback_workspace(const Product&);
 void run_fallback(const Product&, void* workspace);
 
-/// oneDNN's blocked layout of b [K, N]: blocks of 16·pair rows and `width` columns; in a block
-/// [16][width][pair]. Blocks at row·row_step + column·column_step elements. Edges are zeros.
-struct Packing {
-  int64_t width = 0, pair = 0;
-  int64_t row_step = 0, column_step = 0;
-};
-/// to = b in this layout. The dtype is bf16 (pair 2) or f32 (pair 1).
-void pack_matrix(const void* b, MatrixLayout, int64_t K, int64_t N, const Packing&, void* to);
-/// to [columns, rows] = the transpose of a bf16 square of 32, or of what of it lies in the matrix.
-void transpose_block(const uint16_t* from, int64_t ld, int64_t rows, int64_t columns, uint16_t* to,
-                     int64_t to_ld);
-
 }  // namespace accrue::cpu

@@ -16,8 +16,8 @@ namespace accrue::cpu {
 typedef uint64_t Wide __attribute__((vector_size(lanes * 4)));
 inline Bits multiply_high(uint32_t factor, Bits x) {  // g++ 12 finds no 32 × 32 → 64 bit product
   const auto product = [factor](Wide even_lanes) {
-    return _mm512_maskz_mul_epu32(
-        0xff, std::bit_cast<__m512i>(even_lanes), std::bit_cast<__m512i>(Bits{} + factor));
+    return _mm512_maskz_mul_epu32(0xff, std::bit_cast<__m512i>(even_lanes),
+                                  std::bit_cast<__m512i>(Bits{} + factor));
   };
   const Wide wide = std::bit_cast<Wide>(x);
   return std::bit_cast<Bits>(
@@ -52,6 +52,16 @@ inline void draw(RandomKey key, int64_t sample, Bits quad_low, Bits quad_high, B
   words[0] = a, words[1] = b, words[2] = c, words[3] = d;
 }
 
+/// words[4·i + w] = word w of key.draw(sample, quad + i).
+inline void draw_row(RandomKey key, int64_t sample, uint64_t quad, uint32_t (&words)[4 * lanes]) {
+  Bits low, high, by_word[4];
+  for (int i = 0; i < lanes; ++i)
+    low[i] = static_cast<uint32_t>(quad + i), high[i] = static_cast<uint32_t>((quad + i) >> 32);
+  draw(key, sample, low, high, by_word);
+  for (int i = 0; i < lanes; ++i)
+    for (int w = 0; w < 4; ++w) words[4 * i + w] = by_word[w][i];
+}
+
 /// What dropout multiplies by: 0 with probability p, else 1/(1 − p).
 struct Keep {
   uint32_t threshold;  // uniform01(bits) ≥ p exactly where bits >> 8 ≥ threshold
@@ -59,6 +69,7 @@ struct Keep {
   explicit Keep(double p)
       : threshold(static_cast<uint32_t>(std::ceil(p * 0x1p24))),
         factor(static_cast<float>(1 / (1 - p))) {}
+  float operator()(uint32_t bits) const { return bits >> 8 >= threshold ? factor : 0; }
   Floats operator()(Bits bits) const {
     return (bits >> 8) >= threshold ? Floats{} + factor : Floats{};
   }

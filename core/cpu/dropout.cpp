@@ -10,19 +10,11 @@ namespace {
 template <bool Add, class T>
 void drop_chunk(const kernel::Dropout& a, int64_t sample, int64_t first, int64_t count, const T* x,
                 T* y) {
-  Bits low, high, words[4];
-  for (int i = 0; i < lanes; ++i) {
-    const uint64_t quad = static_cast<uint64_t>(first) / 4 + i;
-    low[i] = static_cast<uint32_t>(quad), high[i] = static_cast<uint32_t>(quad >> 32);
-  }
-  draw(a.key, sample, low, high, words);
+  uint32_t words[4 * lanes];
+  draw_row(a.key, sample, static_cast<uint64_t>(first) / 4, words);
   const Keep keep(a.p);
-  float kept[4][lanes], factors[4 * lanes];
-  for (int w = 0; w < 4; ++w) store(kept[w], keep(words[w]));
-  for (int i = 0; i < lanes; ++i)
-    for (int w = 0; w < 4; ++w) factors[4 * i + w] = kept[w][i];
   for (int64_t i = 0; i < count; ++i) {
-    const float dropped = to_float(x[i]) * factors[i];
+    const float dropped = to_float(x[i]) * keep(words[i]);
     y[i] = from_float<T>(Add ? to_float(y[i]) + dropped : dropped);
   }
 }

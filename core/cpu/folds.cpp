@@ -1,58 +1,65 @@
-// What accumulators and averages do with whole tensors.
+// Folds that are no formula of single elements: one draws numbers, one keeps the largest beside.
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 
 #include "accrue/core/cpu/dispatch.h"
+#include "accrue/core/cpu/draws.h"
 #include "accrue/core/cpu/kernels.h"
-#include "accrue/core/map.h"
 
 namespace accrue::cpu {
 
-template <class Formula>
-void map(const kernel::Map<Formula>& args, void*) {
-  detail::map_on_host<Formula::outs, Formula::ins>(args.formula, args.outs.data(), args.ins.data());
-}
-template void map(const kernel::Map<fold::Add>&, void*);
-template void map(const kernel::Map<fold::AddTwo>&, void*);
-template void map(const kernel::Map<fold::AddThree>&, void*);
-template void map(const kernel::Map<fold::Kahan>&, void*);
-template void map(const kernel::Map<fold::Average>&, void*);
-template void map(const kernel::Map<fold::Swap>&, void*);
-
 void stochastic_add(const kernel::StochasticAdd& args, void*) {
-  constexpr int64_t block = 8, work_of_draw = 64;
+  constexpr int64_t chunk = 8 * lanes;  // of one draw in each lane, 16 bits an element
   const int64_t n = args.sum.shape.elements();
+  const bool adds = args.write == Write::add;
   auto* sums = static_cast<BFloat16*>(args.sum.data);
-  parallel_rows((n + block - 1) / block, work_of_draw, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const auto draws = args.key.draw(0, static_cast<uint64_t>(b));  // two of 16 bits each
-      for (int64_t i = b * block; i < std::min(n, (b + 1) * block); ++i) {
-        const uint32_t random = draws[i % block / 2] >> 16 * (i % 2) & 0xffff;
-        const float before = args.write == Write::add ? static_cast<float>(sums[i]) : 0;
-        sums[i] = fold::round_stochastically(before + detail::load<float>(args.x, i), random);
+  with_any(args.x.dtype, [&]<class T>(T) {
+    const T* x = static_cast<const T*>(args.x.data);
+    parallel_rows((n + chunk - 1) / chunk, 4 * chunk, [&](int64_t begin, int64_t end) {
+      for (int64_t first = begin * chunk; first < std::min(n, end * chunk); first += chunk) {
+        uint32_t words[4 * lanes];
+        draw_row(args.key, 0, first / 8, words);
+        const auto random = std::bit_cast<std::array<uint16_t, chunk>>(words);
+        const int64_t count = std::min(chunk, n - first);
+#pragma omp simd
+        for (int64_t i = 0; i < count; ++i) {
+          const float before = adds ? to_float(sums[first + i]) : 0;
+          sums[first + i] =
+              fold::round_stochastically(before + static_cast<float>(x[first + i]), random[i]);
+        }
       }
-    }
+    });
   });
 }
 
-void fixed_point_add(const kernel::FixedPointAdd& args, void*) {
-  const int64_t n = args.x.shape.elements();
-  const In x = args.x;
-  const double factor = args.factor;
-  const bool adds = args.write == Write::add;
-  auto* totals = static_cast<int64_t*>(args.total.data);
-  double most = 0;
-#pragma omp parallel for reduction(max : most) if (n > 16384)
+/// Returns the largest |x|, by its bits, of which a NaN's are larger than all others'.
+template <class T>
+uint64_t add_terms(const T* x, int64_t n, double factor, bool adds, uint64_t* totals) {
+  const uint64_t kept = adds ? ~uint64_t(0) : 0;
+  uint64_t most = 0;
+#pragma omp parallel for simd reduction(max : most) if (parallel : n > 16384)
   for (int64_t i = 0; i < n; ++i) {
-    const auto g = detail::load<double>(x, i);
-    most = std::max(most, std::isfinite(g) ? std::abs(g) : std::numeric_limits<double>::infinity());
-    const auto before = static_cast<uint64_t>(adds ? totals[i] : 0);  // unsigned: may wrap
-    totals[i] =
-        static_cast<int64_t>(before + static_cast<uint64_t>(fold::fixed_point_term(g, factor)));
+    const auto g = static_cast<double>(x[i]);
+    const uint64_t size = std::bit_cast<uint64_t>(std::abs(g));
+    most = most > size ? most : size;
+    totals[i] = (totals[i] & kept) + static_cast<uint64_t>(fold::fixed_point_term(g, factor));
   }
+  return most;
+}
+
+void fixed_point_add(const kernel::FixedPointAdd& args, void*) {
+  const bool adds = args.write == Write::add;
+  auto* totals = static_cast<uint64_t*>(args.total.data);  // may wrap
+  auto most = std::bit_cast<uint64_t>(std::numeric_limits<double>::infinity());
+  with_any(args.x.dtype, [&]<class T>(T) {
+    const T* x = static_cast<const T*>(args.x.data);
+    most = std::min(most, add_terms(x, args.x.shape.elements(), args.factor, adds, totals));
+  });
   auto& largest = *static_cast<double*>(args.largest.data);
-  largest = adds ? std::max(largest, most) : most;
+  largest = std::max(adds ? largest : 0, std::bit_cast<double>(most));
 }
 
 }  // namespace accrue::cpu

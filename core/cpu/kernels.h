@@ -2,6 +2,7 @@
 // every pointer to workspace is 64-byte aligned.
 #pragma once
 #include "accrue/core/kernels.h"
+#include "accrue/core/map.h"
 
 namespace accrue::cpu {
 
@@ -58,7 +59,9 @@ void sgd(const kernel::Sgd&, void* workspace);
 void adam(const kernel::Adam&, void* workspace);
 
 template <class Formula>
-void map(const kernel::Map<Formula>&, void* workspace);
+void map(const kernel::Map<Formula>& args, void*) {
+  detail::map_on_host<Formula::outs, Formula::ins>(args.formula, args.outs.data(), args.ins.data());
+}
 void stochastic_add(const kernel::StochasticAdd&, void* workspace);
 void fixed_point_add(const kernel::FixedPointAdd&, void* workspace);
 

@@ -13,11 +13,8 @@
 namespace accrue::cpu {
 namespace {
 
-Lines lines_of_a(const Product& p) {
-  return {static_cast<const uint16_t*>(p.args.a.data), p.a.ld, !p.a.transposed};
-}
-Lines lines_of_b(const Product& p) {
-  return {static_cast<const uint16_t*>(p.args.b.data), p.b.ld, p.b.transposed};
+Lines lines_of(const In& in, int64_t ld, bool along) {
+  return {static_cast<const uint16_t*>(in.data), ld, along};
 }
 
 /// `lines` by `terms` of an operand from there on, to be read ahead.
@@ -43,7 +40,7 @@ const uint16_t* packed_b(const Product& p, const Cut& cut, void* workspace) {
     if (std::exchange(kept.valid, true)) return place;
   }
   // Shared out in the order in which b lies in memory.
-  const Lines lines = lines_of_b(p);
+  const Lines lines = lines_of(p.args.b, p.b.ld, p.b.transposed);
   const int64_t step = cut.step(p.K);
   const int64_t total = lines.along ? p.N : p.K, other = lines.along ? p.K : p.N;
   parallel_rows(strips_of(total), strip * other, [&](int64_t first, int64_t last) {
@@ -69,8 +66,8 @@ class Worker {
   Worker(const Product& p, const Cut& cut, const uint16_t* b, char* memory)
       : p_(p),
         cut_(cut),
-        lines_a_(lines_of_a(p)),
-        lines_b_(lines_of_b(p)),
+        lines_a_(lines_of(p.args.a, p.a.ld, !p.a.transposed)),
+        lines_b_(lines_of(p.args.b, p.b.ld, p.b.transposed)),
         packed_b_(b),
         product_(reinterpret_cast<float*>(memory)),
         other_(reinterpret_cast<float*>(memory + cut.product_bytes())),
@@ -134,8 +131,10 @@ class Worker {
     const int64_t calls = strips_of(block_.columns) * strips * squares;
     const int64_t all = calls * ((p_.K - term + cut_.terms - 1) / cut_.terms);
     const int64_t pieces = (delivery_.pieces() + all - 1) / all;
-    Ahead next_a = cut_.group ? Ahead() : next_of_a(term + terms, calls);
-    Ahead next_b = packed_b_ ? Ahead() : next_of_b(term + terms, calls);
+    const int64_t next = term + terms, next_terms = std::min(cut_.terms, p_.K - next);
+    Ahead next_a;
+    if (!cut_.group) next_a = ahead(lines_a_, block_.row, block_.rows, next, next_terms, calls);
+    Ahead next_b = packed_b_ ? Ahead() : next_of_b(next, calls);
     const auto meanwhile = [&] {
       next_a();
       next_b();
@@ -149,11 +148,6 @@ class Worker {
         multiply_strip(a + i * step, b.data, squares, product_ + i * strip * cut_.columns + j,
                        cut_.columns, term > 0, meanwhile);
     }
-  }
-
-  /// What pack_a reads next of a block.
-  Ahead next_of_a(int64_t term, int64_t calls) const {
-    return ahead(lines_a_, block_.row, block_.rows, term, std::min(cut_.terms, p_.K - term), calls);
   }
 
   /// What part_of_b packs next.

@@ -73,9 +73,9 @@ ACCRUE_HD inline BFloat16 round_stochastically(float x, uint32_t random16) {
 
 /// A term of a fixed-point sum; 0 for what is not finite.
 ACCRUE_HD inline int64_t fixed_point_term(double x, double factor) {
-  if (!std::isfinite(x)) return 0;
-  const double scaled = x * factor;
-  return std::llrint(scaled > 0x1p62 ? 0x1p62 : scaled < -0x1p62 ? -0x1p62 : scaled);
+  const double scaled = (std::isfinite(x) ? x : 0) * factor;
+  const double bounded = scaled > 0x1p62 ? 0x1p62 : scaled < -0x1p62 ? -0x1p62 : scaled;
+  return static_cast<int64_t>(std::nearbyint(bounded));
 }
 
 }  // namespace accrue::fold

@@ -77,6 +77,11 @@ class TemporaryFile {
     if (!moved_) ::unlink(path_.c_str());
   }
   void write(std::span<const std::byte> bytes) { write_all(file_.number(), bytes, path_); }
+  void write_at(size_t at, std::span<const std::byte> bytes) {
+    if (::lseek(file_.number(), static_cast<off_t>(at), SEEK_SET) < 0)
+      fail("lseek", path_, "a file");
+    write(bytes);
+  }
   void take_place() {
     if (::fsync(file_.number()) != 0) fail("fsync", path_, "another disk");
     // Still open, so still locked. Closing can report nothing that the sync did not.
@@ -162,10 +167,12 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-void write_whole(const std::string& path, const std::function<void(const WriteBytes&)>& fill) {
+void write_whole(const std::string& path, const std::function<void(const WriteBytes&)>& fill,
+                 std::span<const std::byte> late, size_t at) {
   const std::string target = regular_target(path);
   TemporaryFile temporary(target);
   fill([&](std::span<const std::byte> bytes) { temporary.write(bytes); });
+  if (!late.empty()) temporary.write_at(at, late);
   temporary.take_place();
   sync_folder(target);
 }

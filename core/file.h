@@ -31,10 +31,12 @@ using WriteBytes = std::function<void(std::span<const std::byte>)>;
 
 /// Writes a file whole or not at all: `fill` writes to a temporary file in the same folder, which
 /// takes the place of `path` once all of it is on the disk. If anything throws, a file that was
-/// there before is intact. A symbolic link keeps pointing to the file that is replaced.
+/// there before is intact. A symbolic link keeps pointing to the file that is replaced. `late` is
+/// what fill made of the others' bytes: it takes the place of those from `at` on, last of all.
 /// Throws Failure, naming the call, where the system refuses; BadArgument if `path` is something
 /// other than a regular file.
-void write_whole(const std::string& path, const std::function<void(const WriteBytes&)>& fill);
+void write_whole(const std::string& path, const std::function<void(const WriteBytes&)>& fill,
+                 std::span<const std::byte> late = {}, size_t at = 0);
 void write_whole(const std::string& path, std::span<const std::byte> bytes);
 
 /// Removes the temporary files that write_whole() left in `folder` because its process was killed;

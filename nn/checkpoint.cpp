@@ -65,15 +65,23 @@ SafetensorsImage image_of(const std::function<void(Visitor&)>& walk) {
   return SafetensorsImage(std::move(tensors), metadata);
 }
 
+/// Host memory of at least so many bytes; what was in it is lost.
+void fit(std::unique_ptr<Storage>& memory, size_t bytes) {
+  const bool dry = current_mode() != Mode::run;
+  if (memory && memory->bytes >= bytes && memory->dry == dry) return;
+  constexpr size_t unit = size_t{1} << 20;  // a number with one more digit needs no other block
+  memory.reset();
+  memory = std::make_unique<Storage>(Device::cpu(), (bytes + unit - 1) / unit * unit, Tag::copies);
+}
+
 /// What the other thread does. Returns the path.
-std::string write(const std::string& folder, Position position, std::span<std::byte> bytes,
+std::string write(const std::string& folder, Position position, std::span<const std::byte> bytes,
                   const Paths& damaged) {
   const std::string path = (fs::path(folder) / file_name(position)).string();
   try {
     make(folder);
     remove_leftovers(folder);
-    seal(bytes);
-    write_whole(path, bytes);
+    write_sealed(path, bytes);
   } catch (const std::exception& error) {
     throw Failure(text("[checkpoint] expected to write '", path, "', got: ", error.what()));
   }
@@ -96,8 +104,7 @@ std::string write(const std::string& folder, Position position, std::span<std::b
 
 }  // namespace
 
-Checkpoint::Checkpoint(std::string folder)
-    : folder_(std::move(folder)), memory_(std::make_unique<Memory>()) {}
+Checkpoint::Checkpoint(std::string folder) : folder_(std::move(folder)) {}
 Checkpoint::~Checkpoint() = default;
 
 bool Checkpoint::exists() const { return !files_in(folder_).empty(); }
@@ -117,10 +124,12 @@ void Checkpoint::save(Step step, MicroStep micro) {
       files.empty() ? "" : file_name(files.rbegin()->first),
       "; load() it first, or use another folder");
   const SafetensorsImage image = image_of([this](Visitor& visitor) { visit(visitor); });
-  const std::span<std::byte> bytes = memory_->fit(image.bytes());
-  if (current_mode() != Mode::run) return;
-  image.copy(bytes.data());
-  writing_ = std::async(std::launch::async, write, folder_, position, bytes, damaged_);
+  fit(memory_, image.bytes());
+  if (memory_->dry) return;
+  auto* const bytes = static_cast<std::byte*>(memory_->data);
+  image.copy(bytes);
+  writing_ = std::async(std::launch::async, write, folder_, position,
+                        std::span<const std::byte>(bytes, image.bytes()), damaged_);
   report();
 }
 

@@ -13,10 +13,6 @@
 
 namespace accrue {
 
-namespace checkpoint {
-class Memory;
-}
-
 /// Saves and loads everything that its parts list to a Visitor: parameters (their masters),
 /// tensors, integers, texts and the seeds of random sites. A file holds all parts at one edge
 /// between two micro-batches, is written whole or not at all, and carries an XXH3-128 checksum over
@@ -77,7 +73,7 @@ class Checkpoint {
   std::vector<std::string> damaged_;  // paths that load() passed over; the next write removes them
   std::string newest_;                // path of the last file that was written or loaded
   std::string failure_;               // of the last write, until it is reported
-  std::unique_ptr<checkpoint::Memory> memory_;
+  std::unique_ptr<Storage> memory_;   // kept for the next file
   // Of the path. It reads memory_, so it must be destroyed, which waits, before it.
   std::future<std::string> writing_;
 };

@@ -7,8 +7,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "accrue/core/allocator.h"
-#include "accrue/core/mode.h"
+#include "accrue/core/file.h"
 #include "accrue/core/xxh3.h"
 #include "accrue/nn/checkpoint_parts.h"
 
@@ -18,8 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view prefix = "step-", middle = "-micro-", suffix = ".safetensors";
-constexpr size_t digits = 32;  // hexadecimal ones of 128 bits
-constexpr Tag memory_tag = Tag::copies;
+constexpr size_t digits = 32;              // hexadecimal ones of 128 bits
+constexpr size_t piece = size_t{8} << 20;  // that is summed and written at once
 
 /// What file_name() makes of no position is no checkpoint: step-7.safetensors.old, step-07.
 std::optional<Position> position_of(std::string_view name) {
@@ -46,6 +45,13 @@ std::optional<size_t> checksum_place(std::span<const std::byte> file) {
   const size_t found = header.find(key);
   if (found == header.npos || header.size() - found - key.size() <= digits) return std::nullopt;
   return sizeof length + found + key.size();
+}
+
+size_t place_to_seal(std::span<const std::byte> file) {
+  const auto place = checksum_place(file);
+  require(place.has_value(),
+          "[checkpoint] expected a header with a place for a checksum, got none");
+  return *place;
 }
 
 std::string checksum(std::span<const std::byte> file, size_t place) {
@@ -81,11 +87,24 @@ std::map<Position, std::string> files_in(const std::string& folder) {
 std::string checksum_placeholder() { return std::string(digits, '0'); }
 
 void seal(std::span<std::byte> file) {
-  const auto place = checksum_place(file);
-  require(place.has_value(),
-          "[checkpoint] expected a header with a place for a checksum, got none");
-  const std::string sum = checksum(file, *place);
-  std::memcpy(file.data() + *place, sum.data(), digits);
+  const size_t place = place_to_seal(file);
+  const std::string sum = checksum(file, place);
+  std::memcpy(file.data() + place, sum.data(), digits);
+}
+
+void write_sealed(const std::string& path, std::span<const std::byte> file) {
+  const size_t place = place_to_seal(file);
+  Xxh3 sum;
+  std::string late(digits, '0');
+  const auto fill = [&](const WriteBytes& write) {
+    for (size_t at = 0; at < file.size(); at += piece) {
+      const auto bytes = file.subspan(at, std::min(piece, file.size() - at));
+      sum.add(bytes);
+      write(bytes);
+    }
+    sum.hex().copy(late.data(), digits);
+  };
+  write_whole(path, fill, std::as_bytes(std::span(late)), place);
 }
 
 SafetensorsFile open_verified(const std::string& path, bool& other_format) {
@@ -103,28 +122,6 @@ SafetensorsFile open_verified(const std::string& path, bool& other_format) {
   require(!other_format, "[checkpoint] expected format ", format, " in '", path, "', got format ",
           version, "; try the version of accrue that wrote it, or begin anew in another folder");
   return file;
-}
-
-Memory::~Memory() { release(); }
-
-std::span<std::byte> Memory::fit(size_t bytes) {
-  const bool dry = current_mode() != Mode::run;
-  if (bytes > bytes_ || dry != dry_) {
-    // Rounded, so that a number with one more digit does not need another block.
-    constexpr size_t unit = size_t{1} << 20;
-    release();
-    const size_t rounded = (bytes + unit - 1) / unit * unit;
-    block_ = host_allocator().allocate(rounded, memory_tag, dry);
-    bytes_ = rounded;
-    dry_ = dry;
-  }
-  return {static_cast<std::byte*>(block_), block_ ? bytes : 0};
-}
-
-void Memory::release() {
-  if (bytes_ > 0) host_allocator().release(block_, bytes_, memory_tag, dry_);
-  block_ = nullptr;
-  bytes_ = 0;
 }
 
 }  // namespace accrue::checkpoint

@@ -31,25 +31,11 @@ std::map<Position, std::string> files_in(const std::string& folder);
 std::string checksum_placeholder();
 /// Writes the checksum into a file's bytes. Throws BadArgument where there is no place for it.
 void seal(std::span<std::byte> file);
+/// Writes a file (see write_whole) whose checksum is still the placeholder, with its checksum: the
+/// disk has the first bytes before the sum is known. Throws BadArgument as seal() does.
+void write_sealed(const std::string& path, std::span<const std::byte> file);
 /// Throws BadArgument if the file is damaged, or if it is whole and of another format.
 /// `other_format` then says which.
 SafetensorsFile open_verified(const std::string& path, bool& other_format);
-
-/// Host memory that grows as needed and is kept for the next file. Tagged copies.
-class Memory {
- public:
-  Memory() = default;
-  ~Memory();
-  Memory(const Memory&) = delete;
-  /// What was in it is lost. No bytes in a dry run, which counts them nevertheless.
-  std::span<std::byte> fit(size_t bytes);
-
- private:
-  void release();
-
-  void* block_ = nullptr;
-  size_t bytes_ = 0;
-  bool dry_ = false;
-};
 
 }  // namespace accrue::checkpoint

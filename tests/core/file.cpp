@@ -71,6 +71,18 @@ TEST_CASE("a file written whole has all parts in order and leaves nothing else b
   CHECK(folder.files() == 2);
 }
 
+TEST_CASE("bytes that depend on all others take their place last") {
+  const TemporaryFolder folder;
+  std::string sum = "00";
+  const auto fill = [&](const WriteBytes& write) {
+    write(bytes_of("sum 00 of "));
+    write(bytes_of("twelve"));
+    sum = "12";
+  };
+  write_whole(folder.file("a"), fill, bytes_of(sum), 4);
+  CHECK(folder.read("a") == "sum 12 of twelve");
+}
+
 TEST_CASE("an exception while writing leaves the file that was there, and no other") {
   const TemporaryFolder folder;
   folder.write("a", "before");

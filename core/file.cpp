@@ -52,14 +52,13 @@ struct stat status_of(const Descriptor& file, const std::string& path) {
 }
 
 void write_all(int descriptor, std::span<const std::byte> bytes, const std::string& path) {
-  constexpr size_t most = size_t{8} << 20;
   while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor, bytes.data(), std::min(bytes.size(), most));
+    const ssize_t written = ::write(descriptor, bytes.data(), std::min(bytes.size(), write_unit));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail("write", path, "to free room on its disk");
     bytes = bytes.subspan(static_cast<size_t>(written));
     // The disk begins now rather than at the sync: a large file takes two thirds of the time.
-    if (static_cast<size_t>(written) == most)
+    if (static_cast<size_t>(written) == write_unit)
       ::posix_fadvise(descriptor, ::lseek(descriptor, 0, SEEK_CUR) - written, written,
                       POSIX_FADV_DONTNEED);
   }
@@ -79,7 +78,7 @@ class TemporaryFile {
   void write(std::span<const std::byte> bytes) { write_all(file_.number(), bytes, path_); }
   void write_at(size_t at, std::span<const std::byte> bytes) {
     if (::lseek(file_.number(), static_cast<off_t>(at), SEEK_SET) < 0)
-      fail("lseek", path_, "a file");
+      fail("lseek", path_, "another disk");
     write(bytes);
   }
   void take_place() {

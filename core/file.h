@@ -26,13 +26,16 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+/// The disk begins with so many bytes at once.
+constexpr size_t write_unit = size_t{8} << 20;
 /// Appends bytes to the file that is being written.
 using WriteBytes = std::function<void(std::span<const std::byte>)>;
 
 /// Writes a file whole or not at all: `fill` writes to a temporary file in the same folder, which
 /// takes the place of `path` once all of it is on the disk. If anything throws, a file that was
-/// there before is intact. A symbolic link keeps pointing to the file that is replaced. `late` is
-/// what fill made of the others' bytes: it takes the place of those from `at` on, last of all.
+/// there before is intact. A symbolic link keeps pointing to the file that is replaced. `late`
+/// is written last, over the bytes from `at` on: for a checksum of the rest. `fill` may still set
+/// these bytes, but must leave them where they are.
 /// Throws Failure, naming the call, where the system refuses; BadArgument if `path` is something
 /// other than a regular file.
 void write_whole(const std::string& path, const std::function<void(const WriteBytes&)>& fill,

@@ -17,8 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view prefix = "step-", middle = "-micro-", suffix = ".safetensors";
-constexpr size_t digits = 32;              // hexadecimal ones of 128 bits
-constexpr size_t piece = size_t{8} << 20;  // that is summed and written at once
+constexpr size_t digits = 32;  // hexadecimal ones of 128 bits
 
 /// What file_name() makes of no position is no checkpoint: step-7.safetensors.old, step-07.
 std::optional<Position> position_of(std::string_view name) {
@@ -45,13 +44,6 @@ std::optional<size_t> checksum_place(std::span<const std::byte> file) {
   const size_t found = header.find(key);
   if (found == header.npos || header.size() - found - key.size() <= digits) return std::nullopt;
   return sizeof length + found + key.size();
-}
-
-size_t place_to_seal(std::span<const std::byte> file) {
-  const auto place = checksum_place(file);
-  require(place.has_value(),
-          "[checkpoint] expected a header with a place for a checksum, got none");
-  return *place;
 }
 
 std::string checksum(std::span<const std::byte> file, size_t place) {
@@ -86,25 +78,21 @@ std::map<Position, std::string> files_in(const std::string& folder) {
 
 std::string checksum_placeholder() { return std::string(digits, '0'); }
 
-void seal(std::span<std::byte> file) {
-  const size_t place = place_to_seal(file);
-  const std::string sum = checksum(file, place);
-  std::memcpy(file.data() + place, sum.data(), digits);
-}
-
 void write_sealed(const std::string& path, std::span<const std::byte> file) {
-  const size_t place = place_to_seal(file);
+  const auto place = checksum_place(file);
+  std::string late = checksum_placeholder();
+  require(place && std::ranges::equal(file.subspan(*place, digits), std::as_bytes(std::span(late))),
+          "[checkpoint] expected a header with an empty place for a checksum, got none");
   Xxh3 sum;
-  std::string late(digits, '0');
   const auto fill = [&](const WriteBytes& write) {
-    for (size_t at = 0; at < file.size(); at += piece) {
-      const auto bytes = file.subspan(at, std::min(piece, file.size() - at));
+    for (size_t at = 0; at < file.size(); at += write_unit) {
+      const auto bytes = file.subspan(at, std::min(write_unit, file.size() - at));
       sum.add(bytes);
       write(bytes);
     }
     sum.hex().copy(late.data(), digits);
   };
-  write_whole(path, fill, std::as_bytes(std::span(late)), place);
+  write_whole(path, fill, std::as_bytes(std::span(late)), *place);
 }
 
 SafetensorsFile open_verified(const std::string& path, bool& other_format) {

@@ -1,4 +1,4 @@
-// A checkpoint as a file: its name, its checksum, and its bytes in memory. Private to nn.
+// A checkpoint as a file: its name and its checksum. Private to nn.
 #pragma once
 #include <compare>
 #include <cstdint>
@@ -27,12 +27,10 @@ std::string file_name(Position position);
 /// The paths of a folder's checkpoints, in order.
 std::map<Position, std::string> files_in(const std::string& folder);
 
-/// A metadata value of the checksum's length, to be replaced by seal().
+/// A metadata value of the checksum's length, to be replaced by the checksum.
 std::string checksum_placeholder();
-/// Writes the checksum into a file's bytes. Throws BadArgument where there is no place for it.
-void seal(std::span<std::byte> file);
 /// Writes a file (see write_whole) whose checksum is still the placeholder, with its checksum: the
-/// disk has the first bytes before the sum is known. Throws BadArgument as seal() does.
+/// disk begins before the sum is known. Throws BadArgument where it has no empty place.
 void write_sealed(const std::string& path, std::span<const std::byte> file);
 /// Throws BadArgument if the file is damaged, or if it is whole and of another format.
 /// `other_format` then says which.

@@ -10,6 +10,24 @@
 #include "accrue/core/cpu/kernels.h"
 
 namespace accrue::cpu {
+namespace {
+
+/// Returns the largest |x| by its bits; a NaN's are above those of infinity.
+template <class T>
+uint64_t add_terms(const T* x, int64_t n, double factor, bool adds, uint64_t* totals) {
+  const uint64_t mask = adds ? ~uint64_t(0) : 0;  // what was there counts, or is cleared
+  uint64_t most = 0;
+#pragma omp parallel for simd reduction(max : most) if (parallel : n > 16384)
+  for (int64_t i = 0; i < n; ++i) {
+    const auto g = static_cast<double>(x[i]);
+    const uint64_t size = std::bit_cast<uint64_t>(std::abs(g));
+    most = most > size ? most : size;
+    totals[i] = (totals[i] & mask) + static_cast<uint64_t>(fold::fixed_point_term(g, factor));
+  }
+  return most;
+}
+
+}  // namespace
 
 void stochastic_add(const kernel::StochasticAdd& args, void*) {
   constexpr int64_t chunk = 8 * lanes;  // of one draw in each lane, 16 bits an element
@@ -35,31 +53,16 @@ void stochastic_add(const kernel::StochasticAdd& args, void*) {
   });
 }
 
-/// Returns the largest |x|, by its bits, of which a NaN's are larger than all others'.
-template <class T>
-uint64_t add_terms(const T* x, int64_t n, double factor, bool adds, uint64_t* totals) {
-  const uint64_t kept = adds ? ~uint64_t(0) : 0;
-  uint64_t most = 0;
-#pragma omp parallel for simd reduction(max : most) if (parallel : n > 16384)
-  for (int64_t i = 0; i < n; ++i) {
-    const auto g = static_cast<double>(x[i]);
-    const uint64_t size = std::bit_cast<uint64_t>(std::abs(g));
-    most = most > size ? most : size;
-    totals[i] = (totals[i] & kept) + static_cast<uint64_t>(fold::fixed_point_term(g, factor));
-  }
-  return most;
-}
-
 void fixed_point_add(const kernel::FixedPointAdd& args, void*) {
   const bool adds = args.write == Write::add;
-  auto* totals = static_cast<uint64_t*>(args.total.data);  // may wrap
-  auto most = std::bit_cast<uint64_t>(std::numeric_limits<double>::infinity());
+  auto* totals = static_cast<uint64_t*>(args.total.data);                        // may wrap
+  auto most = std::bit_cast<uint64_t>(std::numeric_limits<double>::infinity());  // at the most
   with_any(args.x.dtype, [&]<class T>(T) {
     const T* x = static_cast<const T*>(args.x.data);
     most = std::min(most, add_terms(x, args.x.shape.elements(), args.factor, adds, totals));
   });
   auto& largest = *static_cast<double*>(args.largest.data);
-  largest = std::max(adds ? largest : 0, std::bit_cast<double>(most));
+  largest = std::max(adds ? largest : 0.0, std::bit_cast<double>(most));
 }
 
 }  // namespace accrue::cpu

@@ -42,7 +42,9 @@ memory::desc describe(int64_t rows, int64_t columns, DType dtype, int64_t ld, bo
   return {{rows, columns}, type_of(dtype), strides};
 }
 
-/// The name of a kept layout: the same for equal ones, whichever thread asks, and no other route's.
+/// The name of a kept layout: the same for equal ones, whichever thread asks. By its top bit no
+/// other route's. Never forgotten, as a weight's Packs may hold it; there are few shapes of
+/// weights.
 uint64_t name_of(const memory::desc& layout, bool transposed) {
   static std::mutex mutex;
   static std::vector<memory::desc> known;
@@ -72,12 +74,12 @@ class Primitive {
   Packs::Entry& entry(const Product& p) const {
     return p.args.b.packs->entry(layout_, b_bytes_, Device::cpu());
   }
-  const void* packed(const Product& p);
+  const void* packed(const Product& p, void* workspace);
 
   Key key_;
   dnnl::matmul matmul_;
-  dnnl::reorder reorder_;  // of a kept b
-  memory plain_;
+  dnnl::reorder pack_;  // of a kept b
+  memory plain_, pack_scratch_;
   uint64_t layout_ = 0;  // of b, among the weight's Packs
   size_t scratch_bytes_ = 0, b_bytes_ = 0;
   memory a_, b_, c_, bias_, scratch_;
@@ -111,10 +113,17 @@ void Primitive::make() {
     b_bytes_ = aligned(made.weights_desc().get_size());
     layout_ = name_of(made.weights_desc(), k.b_transposed);
     const auto plain = describe(k.K, k.N, k.in, k.b_ld, k.b_transposed);
+    dnnl::primitive_attr own;
+    own.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const dnnl::reorder::primitive_desc pack(engine(), plain, engine(), made.weights_desc(), own,
+                                             true);
+    if (!pack) return;
     plain_ = memory(plain, engine(), nullptr);
-    reorder_ = dnnl::reorder({engine(), plain, engine(), made.weights_desc()});
+    pack_scratch_ = memory(pack.scratchpad_desc(), engine(), nullptr);
+    scratch_bytes_ = aligned(pack.scratchpad_desc().get_size());
+    pack_ = dnnl::reorder(pack);
   }
-  scratch_bytes_ = aligned(made.scratchpad_desc().get_size());
+  scratch_bytes_ = std::max(scratch_bytes_, aligned(made.scratchpad_desc().get_size()));
   a_ = memory(made.src_desc(), engine(), nullptr);
   b_ = memory(made.weights_desc(), engine(), nullptr);
   c_ = memory(made.dst_desc(), engine(), nullptr);
@@ -137,20 +146,21 @@ void execute(const dnnl::primitive& primitive, std::span<const dnnl_exec_arg_t> 
       "dnnl_primitive_execute");
 }
 
-const void* Primitive::packed(const Product& p) {
+const void* Primitive::packed(const Product& p, void* workspace) {
   if (!key_.kept) return p.args.b.data;
   Packs::Entry& kept = entry(p);
   void* place = kept.data.data<uint8_t>();
   if (kept.valid) return place;
   const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, at(plain_, p.args.b.data)},
-                                       {DNNL_ARG_TO, at(b_, place)}};
-  execute(reorder_, arguments);
+                                       {DNNL_ARG_TO, at(b_, place)},
+                                       {DNNL_ARG_SCRATCHPAD, at(pack_scratch_, workspace)}};
+  execute(pack_, arguments);
   kept.valid = true;
   return place;
 }
 
 void Primitive::run(const Product& p, void* workspace) {
-  const void* b = packed(p);
+  const void* b = packed(p, workspace);
   const dnnl_exec_arg_t arguments[] = {
       {DNNL_ARG_SRC, at(a_, p.args.a.data)},
       {DNNL_ARG_WEIGHTS, at(b_, b)},

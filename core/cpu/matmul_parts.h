@@ -1,4 +1,4 @@
-// What the files of the matrix product share: the problem as BLAS sees it, and the three routes.
+// What the files of the matrix product share: the problem as BLAS sees it, and the routes.
 #pragma once
 #include <dnnl.h>
 

@@ -12,6 +12,7 @@
 
 namespace accrue::cpu {
 namespace {
+using namespace tiles;
 
 Lines lines_of(const In& in, int64_t ld, bool along) {
   return {static_cast<const uint16_t*>(in.data), ld, along};
@@ -54,13 +55,14 @@ const uint16_t* packed_b(const Product& p, const Cut& cut, void* workspace) {
   return place;
 }
 
-/// Blocks that are left.
-struct alignas(64) Range {
+/// A thread's share of the blocks: those that are left. Who makes a block changes none of its bits:
+/// its terms and their order depend on the block alone.
+struct alignas(64) Share {
   std::atomic<int64_t> next;
   int64_t last;
 };
 
-/// One thread's way through its blocks.
+/// One thread's way through blocks: its own, then what others have left.
 class Worker {
  public:
   Worker(const Product& p, const Cut& cut, const uint16_t* b, char* memory)
@@ -74,17 +76,17 @@ class Worker {
         a_(reinterpret_cast<uint16_t*>(memory + 2 * cut.product_bytes())),
         b_(a_ + cut.a_bytes(p.K) / sizeof(uint16_t)) {}
 
-  /// Block by block along the rows. While a block is made, the one before is delivered. Of a
-  /// range that is not its own a worker may get one block only.
-  void run(Range& range, bool own) {
-    for (int64_t block; (block = range.next++) < range.last;) make(block, own ? cut_.group : 1);
+  /// Block by block along the rows. While a block is made, the one before is delivered. Of
+  /// another's share it may get one block only, so it packs the rows of one, not of a group.
+  void run(Share& share, bool own) {
+    for (int64_t block; (block = share.next++) < share.last;) make(block, own ? cut_.group : 1);
   }
   void finish() {
     while (!delivery_.done()) delivery_.step();
   }
 
  private:
-  struct Blocks {
+  struct PackedB {
     const uint16_t* data;
     int64_t step;  // from 32 columns to the next
   };
@@ -112,7 +114,7 @@ class Worker {
     pack_squares(lines_a_.from(row, term), rows, terms, SquareOrder::by_line, a_, cut_.step(terms));
   }
 
-  Blocks part_of_b(int64_t term, int64_t terms) {
+  PackedB part_of_b(int64_t term, int64_t terms) {
     if (packed_b_) {
       const int64_t step = cut_.step(p_.K);
       return {packed_b_ + block_.column / strip * step + term * strip, step};
@@ -123,7 +125,7 @@ class Worker {
     return {b_, step};
   }
 
-  void multiply(Blocks b, int64_t term, int64_t terms) {
+  void multiply(PackedB b, int64_t term, int64_t terms) {
     const int64_t squares = strips_of(terms), strips = strips_of(block_.rows);
     const int64_t step = cut_.step(cut_.group ? p_.K : terms);  // from a strip of a to the next
     const uint16_t* a = a_;
@@ -190,10 +192,10 @@ void multiply_tiles(const Product& p, void* workspace) {
   char* const memory = static_cast<char*>(workspace);
   const int64_t blocks = cut.row_blocks * cut.column_blocks, threads = omp_get_max_threads();
   const uint16_t* b = packed_b(p, cut, memory + threads * cut.thread_bytes(p.K));
-  std::vector<Range> ranges(threads);
+  std::vector<Share> shares(threads);
   for (int64_t i = 0; i < threads; ++i) {
-    ranges[i].next = blocks * i / threads;
-    ranges[i].last = blocks * (i + 1) / threads;
+    shares[i].next = blocks * i / threads;
+    shares[i].last = blocks * (i + 1) / threads;
   }
 #pragma omp parallel
   {
@@ -202,7 +204,7 @@ void multiply_tiles(const Product& p, void* workspace) {
     [[maybe_unused]] const Tiles tiles;
     // A core's tiles may be far slower than another's for a while: who is done helps.
     for (int64_t turn = 0; turn < threads; ++turn)
-      worker.run(ranges[(thread + turn) % threads], turn == 0);
+      worker.run(shares[(thread + turn) % threads], turn == 0);
     worker.finish();
   }
 }

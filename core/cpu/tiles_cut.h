@@ -7,7 +7,7 @@
 #include "accrue/core/cpu/matmul_parts.h"
 #include "accrue/core/cpu/tiles_squares.h"
 
-namespace accrue::cpu {
+namespace accrue::cpu::tiles {
 
 /// Blocks of c for the threads to share out, and terms that are taken at once: a block and its
 /// parts of a and b lie in the second-level cache, a strip's part of b in the first-level cache.
@@ -55,4 +55,4 @@ struct Cut {
   }
 };
 
-}  // namespace accrue::cpu
+}  // namespace accrue::cpu::tiles

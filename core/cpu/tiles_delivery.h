@@ -5,7 +5,7 @@
 #include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/matmul_parts.h"
 
-namespace accrue::cpu {
+namespace accrue::cpu::tiles {
 
 /// The part of c that is made at once.
 struct Block {
@@ -81,4 +81,4 @@ struct Ahead {
   }
 };
 
-}  // namespace accrue::cpu
+}  // namespace accrue::cpu::tiles

@@ -5,7 +5,7 @@
 
 #include "accrue/core/cpu/vector.h"
 
-namespace accrue::cpu {
+namespace accrue::cpu::tiles {
 namespace {
 
 constexpr int tile = 16;  // words of a vector, and rows of a square that is transposed at once
@@ -81,8 +81,9 @@ void pack_squares(const Lines& from, int64_t lines, int64_t terms, SquareOrder o
     if (some_lines < strip || some_terms < strip) {
       std::fill_n(padded, square, 0);
       const int64_t rows = part.along ? some_lines : some_terms;
+      const int64_t columns = part.along ? some_terms : some_lines;
       for (int64_t i = 0; i < rows; ++i)
-        std::copy_n(part.data + i * part.ld, some_lines + some_terms - rows, padded + i * strip);
+        std::copy_n(part.data + i * part.ld, columns, padded + i * strip);
       part = {padded, strip, part.along};
     }
     (part.along ? pack_along : pack_across)(part.data, part.ld, order, place);
@@ -96,4 +97,4 @@ void pack_squares(const Lines& from, int64_t lines, int64_t terms, SquareOrder o
       for (int64_t line = 0; line < lines; line += strip) pack(line, term);
 }
 
-}  // namespace accrue::cpu
+}  // namespace accrue::cpu::tiles

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-namespace accrue::cpu {
+namespace accrue::cpu::tiles {
 
 constexpr int64_t strip = 32;              // lines, or terms, of a square
 constexpr int64_t square = strip * strip;  // its numbers
@@ -30,4 +30,4 @@ enum class SquareOrder { by_line, by_pair };
 void pack_squares(const Lines&, int64_t lines, int64_t terms, SquareOrder, uint16_t* to,
                   int64_t step);
 
-}  // namespace accrue::cpu
+}  // namespace accrue::cpu::tiles

@@ -10,7 +10,7 @@
 #include <algorithm>
 #endif
 
-namespace accrue::cpu {
+namespace accrue::cpu::tiles {
 
 #if defined(__AMX_BF16__)
 
@@ -38,7 +38,7 @@ struct Tiles {
   Tiles(const Tiles&) = delete;
 };
 
-/// to [32, 32] = or += a·b over so many squares of each. Adding goes on where the terms before
+/// to [32, 32] = or += a·b over `squares` squares of each. Adding goes on where the terms before
 /// stopped: the bits do not depend on where they were cut. meanwhile(), called once for every
 /// square, runs while the tiles multiply.
 template <class Meanwhile>
@@ -81,4 +81,4 @@ void multiply_strip(auto&&...) {}
 
 #endif
 
-}  // namespace accrue::cpu
+}  // namespace accrue::cpu::tiles

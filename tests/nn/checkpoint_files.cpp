@@ -8,6 +8,8 @@
 #include <set>
 
 #include "accrue/core/error.h"
+#include "accrue/core/file.h"
+#include "accrue/core/kernels.h"
 #include "accrue/core/mode.h"
 #include "accrue/nn/checkpoint_file.h"
 #include "nn/checkpoint_run.h"
@@ -52,8 +54,7 @@ void write_format(const std::string& path, const char* version) {
                                 {checkpoint::checksum_key, checkpoint::checksum_placeholder()}});
   std::vector<std::byte> bytes(image.bytes());
   image.copy(bytes.data());
-  checkpoint::seal(bytes);
-  write_whole(path, bytes);
+  checkpoint::write_sealed(path, bytes);
 }
 
 }  // namespace
@@ -244,6 +245,30 @@ TEST_CASE("a cycle under way with another accumulator is refused, naming both") 
   const std::string message = message_of<BadArgument>([&] { plain.checkpoint.load(); });
   CHECK_MESSAGE((contains(message, "f32") && contains(message, "kahan")), message);
   CHECK(plain.numbers() == before);
+}
+
+TEST_CASE("a file of several pieces is sealed as a whole, and damage in its last one shows") {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("step-1.safetensors");
+  Tensor large({3 * int64_t{1} << 20}, DType::f32, Device::cpu());
+  launch(Device::cpu(), kernel::Fill{large.out(), 1});
+  const SafetensorsImage image({{"x", large}},
+                               {{checkpoint::format_key, checkpoint::format},
+                                {checkpoint::checksum_key, checkpoint::checksum_placeholder()}});
+  std::vector<std::byte> bytes(image.bytes());
+  REQUIRE(bytes.size() > write_unit);
+  image.copy(bytes.data());
+  checkpoint::write_sealed(path, bytes);
+  bool other_format = false;
+  const SafetensorsFile file = checkpoint::open_verified(path, other_format);
+  CHECK(file.file().size() == bytes.size());
+  CHECK_THROWS_AS(checkpoint::write_sealed(path, file.file()), BadArgument);  // sealed already
+
+  const std::span<const std::byte> sealed = file.file();
+  bytes.assign(sealed.begin(), sealed.end());
+  bytes.back() ^= std::byte{1};
+  folder.write("step-1.safetensors", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  CHECK_THROWS_AS(checkpoint::open_verified(path, other_format), BadArgument);
 }
 
 TEST_CASE("a part that throws decides before later parts are compared, and nothing changes") {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "accrue/core/error.h"
+#include "accrue/core/xxh3.h"
 #include "accrue/nn/checkpoint_file.h"
 #include "nn/checkpoint_run.h"
 
@@ -25,10 +26,14 @@ void read_safetensors(const std::string& path) {
 
 // With a checksum made for them, damaged bytes reach what lies behind its check.
 void seal(std::vector<std::byte>& bytes) {
-  try {
-    checkpoint::seal(bytes);
-  } catch (const BadArgument&) {
-  }
+  const std::string key = text(",\"", checkpoint::checksum_key, "\":\"");
+  const std::string zeros = checkpoint::checksum_placeholder();
+  const std::string_view file(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const size_t found = file.find(key), place = found + key.size();
+  if (found == file.npos || file.size() - place < zeros.size()) return;
+  std::memcpy(bytes.data() + place, zeros.data(), zeros.size());
+  const std::string sum = Xxh3().add(bytes).hex();
+  std::memcpy(bytes.data() + place, sum.data(), sum.size());
 }
 
 struct Target {

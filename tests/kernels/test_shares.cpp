@@ -1,0 +1,48 @@
+// Shares of a product on matrix tiles; without them other routes pass the same test.
+#include <doctest/doctest.h>
+#include <omp.h>
+
+#include <array>
+#include <vector>
+
+#include "kernels/cases.h"
+
+namespace accrue::test {
+namespace {
+
+std::vector<double> product(const std::array<int64_t, 3>& sizes, Write write) {
+  const auto& [M, N, K] = sizes;
+  Stage stage(Device::cpu(), 1);
+  const Tensor a = stage.random({M, K}, DType::bf16), b = stage.random({K, N}, DType::bf16);
+  Tensor c = stage.random({M, N}, DType::f32);
+  launch(Device::cpu(), kernel::Matmul{a.in(), b.in(), c.out(), write});
+  return numbers_of(c);
+}
+
+}  // namespace
+
+TEST_CASE("one thread that makes the blocks of four makes all of them, to the same bits") {
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(4);
+  // Rows of a packed as a group, block by block, and some terms at a time.
+  for (const auto& sizes :
+       {std::array<int64_t, 3>{600, 200, 64}, {300, 200, 700}, {300, 300, 1700}, {33, 40, 9000}})
+    for (Write write : both_writes) {
+      const std::vector<double> all = product(sizes, write);
+      std::vector<double> alone;
+      int team = 0;
+#pragma omp parallel num_threads(2)
+#pragma omp single
+      {
+        // A region inside a region has one thread, which finds shares for four.
+#pragma omp parallel reduction(+ : team)
+        ++team;
+        alone = product(sizes, write);
+      }
+      CHECK(team == 1);
+      CHECK(alone == all);
+    }
+  omp_set_num_threads(before);
+}
+
+}  // namespace accrue::test

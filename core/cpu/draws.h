@@ -69,7 +69,6 @@ struct Keep {
   explicit Keep(double p)
       : threshold(static_cast<uint32_t>(std::ceil(p * 0x1p24))),
         factor(static_cast<float>(1 / (1 - p))) {}
-  float operator()(uint32_t bits) const { return bits >> 8 >= threshold ? factor : 0; }
   Floats operator()(Bits bits) const {
     return (bits >> 8) >= threshold ? Floats{} + factor : Floats{};
   }

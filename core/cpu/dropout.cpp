@@ -13,8 +13,11 @@ void drop_chunk(const kernel::Dropout& a, int64_t sample, int64_t first, int64_t
   uint32_t words[4 * lanes];
   draw_row(a.key, sample, static_cast<uint64_t>(first) / 4, words);
   const Keep keep(a.p);
+  float factors[4 * lanes];
+  for (int i = 0; i < 4 * lanes; i += lanes)
+    store(factors + i, keep(std::bit_cast<Bits>(load(reinterpret_cast<const float*>(words) + i))));
   for (int64_t i = 0; i < count; ++i) {
-    const float dropped = to_float(x[i]) * keep(words[i]);
+    const float dropped = to_float(x[i]) * factors[i];
     y[i] = from_float<T>(Add ? to_float(y[i]) + dropped : dropped);
   }
 }

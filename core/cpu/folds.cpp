@@ -58,8 +58,8 @@ void fixed_point_add(const kernel::FixedPointAdd& args, void*) {
   auto* totals = static_cast<uint64_t*>(args.total.data);                        // may wrap
   auto most = std::bit_cast<uint64_t>(std::numeric_limits<double>::infinity());  // at the most
   with_any(args.x.dtype, [&]<class T>(T) {
-    const T* x = static_cast<const T*>(args.x.data);
-    most = std::min(most, add_terms(x, args.x.shape.elements(), args.factor, adds, totals));
+    most = std::min(most, add_terms(static_cast<const T*>(args.x.data), args.x.shape.elements(),
+                                    args.factor, adds, totals));
   });
   auto& largest = *static_cast<double*>(args.largest.data);
   largest = std::max(adds ? largest : 0.0, std::bit_cast<double>(most));

@@ -42,9 +42,8 @@ memory::desc describe(int64_t rows, int64_t columns, DType dtype, int64_t ld, bo
   return {{rows, columns}, type_of(dtype), strides};
 }
 
-/// The name of a kept layout: the same for equal ones, whichever thread asks. By its top bit no
-/// other route's. Never forgotten, as a weight's Packs may hold it; there are few shapes of
-/// weights.
+/// A kept layout's name: one for equal ones, whichever thread asks, and by its top bit no other
+/// route's. Never forgotten, as a weight's Packs may hold it; there are few shapes of weights.
 uint64_t name_of(const memory::desc& layout, bool transposed) {
   static std::mutex mutex;
   static std::vector<memory::desc> known;

@@ -115,11 +115,8 @@ class Worker {
   }
 
   PackedB part_of_b(int64_t term, int64_t terms) {
-    if (packed_b_) {
-      const int64_t step = cut_.step(p_.K);
-      return {packed_b_ + block_.column / strip * step + term * strip, step};
-    }
-    const int64_t step = cut_.step(terms);
+    const int64_t step = cut_.step(packed_b_ ? p_.K : terms);
+    if (packed_b_) return {packed_b_ + block_.column / strip * step + term * strip, step};
     pack_squares(lines_b_.from(block_.column, term), block_.columns, terms, SquareOrder::by_pair,
                  b_, step);
     return {b_, step};

@@ -8,7 +8,7 @@ ClosedCycle::~ClosedCycle() {
 }
 
 In ClosedCycle::sum(const Parameter& parameter) const {
-  return state_->buffer(*parameter.state()).sum();
+  return state_->buffer(*parameter.state())->sum();
 }
 
 std::array<double, 2> CycleState::read_totals() const {

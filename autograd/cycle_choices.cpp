@@ -91,7 +91,7 @@ void check(const CycleOptions& options, const Parameters& parameters) {
 }
 
 /// A cycle that runs again folds all its micro-batches twice.
-void check_replay(const std::vector<std::unique_ptr<GradBuffer>>& buffers) {
+void check_replay(const std::vector<std::shared_ptr<GradBuffer>>& buffers) {
   for (const auto& one : buffers)
     for (const auto& other : buffers)
       require(
@@ -128,8 +128,8 @@ CycleState::CycleState(const Parameters& parameters, CycleOptions given)
     const auto accumulator = choice_for(*parameter, options);
     check(*accumulator, options);
     accumulator->check(*parameter);
-    auto buffer = std::make_unique<GradBuffer>(parameter, accumulator, &facts, folds);
-    require(buffer_of.emplace(parameter.get(), buffer.get()).second,
+    auto buffer = std::make_shared<GradBuffer>(parameter, accumulator, &facts, folds);
+    require(buffer_of.emplace(parameter.get(), buffer).second,
             "[cycle] expected each parameter once, got ", parameter->name, " twice");
     buffers.push_back(std::move(buffer));
   }

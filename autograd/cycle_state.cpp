@@ -16,18 +16,18 @@ uint64_t hash_samples(std::span<const int64_t> samples) {
                  {reinterpret_cast<const char*>(samples.data()), samples.size_bytes()});
 }
 
-GradBuffer& CycleState::buffer(ParameterState& parameter) const {
+const std::shared_ptr<GradBuffer>& CycleState::buffer(const ParameterState& parameter) const {
   const auto found = buffer_of.find(&parameter);
   require(found != buffer_of.end(), "[cycle] expected ", parameter.name,
           " in the cycle or frozen, got "
           "neither; add it to the cycle's parameters, or freeze(parameters(model).matching(\"",
           parameter.name, "\"))");
-  return *found->second;
+  return found->second;
 }
 
 std::unique_ptr<Tape> CycleState::tape(Tape::Run run, std::span<const int64_t> samples) {
   return std::make_unique<Tape>(run, std::vector<int64_t>(samples.begin(), samples.end()), index,
-                                [this](ParameterState& p) -> GradBuffer& { return buffer(p); });
+                                [this](const ParameterState& p) { return buffer(p); });
 }
 
 void CycleState::require_edge(const char* call) const {

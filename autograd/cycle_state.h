@@ -14,8 +14,8 @@ struct CycleState {
   enum class Phase : uint8_t { idle, edge, inside, broken, closed };
 
   CycleOptions options;
-  std::vector<std::unique_ptr<GradBuffer>> buffers;
-  std::unordered_map<const ParameterState*, GradBuffer*> buffer_of;
+  std::vector<std::shared_ptr<GradBuffer>> buffers;
+  std::unordered_map<const ParameterState*, std::shared_ptr<GradBuffer>> buffer_of;
   Device device;
   Tensor totals;         // f64 [2] on the device: Σ loss, Σ count
   Tensor cotangent;      // [1] on the device: what a loss is multiplied with
@@ -42,7 +42,7 @@ struct CycleState {
   CycleState(const Parameters& parameters, CycleOptions options);
   CycleState(const CycleState&) = delete;
 
-  GradBuffer& buffer(ParameterState& parameter) const;
+  const std::shared_ptr<GradBuffer>& buffer(const ParameterState& parameter) const;
   std::unique_ptr<Tape> tape(Tape::Run run, std::span<const int64_t> samples);
   /// Throws BadOrder, naming `call`, unless a micro-batch may begin.
   void require_edge(const char* call) const;

@@ -13,7 +13,7 @@ namespace accrue {
 /// computed when it is first asked for, and synchronises.
 class MicroGrads {
  public:
-  MicroGrads(std::span<const std::unique_ptr<GradBuffer>> buffers, double loss_scale)
+  MicroGrads(std::span<const std::shared_ptr<GradBuffer>> buffers, double loss_scale)
       : buffers_(buffers), loss_scale_(loss_scale) {}
   /// ‖g_k‖; infinite or NaN where an element is.
   double norm() const;
@@ -24,7 +24,7 @@ class MicroGrads {
   std::optional<double> known_cosine() const { return cosine_; }
 
  private:
-  std::span<const std::unique_ptr<GradBuffer>> buffers_;
+  std::span<const std::shared_ptr<GradBuffer>> buffers_;
   double loss_scale_;
   mutable std::optional<double> norm_, cosine_;
 };

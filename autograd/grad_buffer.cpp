@@ -30,7 +30,7 @@ Deposit GradBuffer::place() {
   if (accumulator_->fused() && folds_ == Folds::at_last_use) {
     const Write write = touched_ ? Write::add : Write::set;
     touched_ = true;
-    return {state("sum").out(), write};
+    return {at(sum_).out(), write};
   }
   if (micro_) return {micro_.out(), Write::add};
   const TagScope tag(Tag::gradients);

@@ -11,10 +11,11 @@
 
 #include "accrue/autograd/accumulator.h"
 #include "accrue/autograd/module.h"
+#include "accrue/autograd/node.h"
 
 namespace accrue {
 
-class GradBuffer {
+class GradBuffer final : public Node {
  public:
   enum class Life : uint8_t { empty, open, closed };
   /// When a micro-batch's gradient is folded: as soon as it is complete, or when a filter says so.
@@ -46,11 +47,12 @@ class GradBuffer {
   // Within a micro-batch.
   /// The place for the next deposit: the sum itself (fused), or this micro-batch's gradient
   /// (folded). Throws BadOrder on a closed buffer.
-  Deposit place();
+  Deposit place() override;
   /// An operation was recorded that will deposit here, or will not.
-  void expect() { ++pending_; }
+  void expect() override { ++pending_; }
   /// It has been through backward. After the last one a folded buffer folds.
-  void used();
+  void used() override;
+  Tensor input() const override { return parameter_->working(); }
   /// This micro-batch's gradient; absent where it is not collected.
   Tensor& micro() { return micro_; }
   /// Folds what is there. For schedules in which several micro-batches are under way.
@@ -77,12 +79,14 @@ class GradBuffer {
   void declare();
   void free_temporaries();
   size_t index_of(std::string_view state) const;
+  Tensor& at(size_t i);
 
   std::shared_ptr<ParameterState> parameter_;
   std::shared_ptr<const Accumulator> accumulator_;
   const CycleFacts* facts_;
   Folds folds_;
   std::vector<Accumulator::State> declared_;
+  size_t sum_ = 0;  // which of them is "sum"; past the end: none
   std::vector<Tensor> states_;
   std::vector<bool> temporary_;  // states that give their memory back when the cycle ends
   std::vector<std::pair<std::string, int64_t>> numbers_;

@@ -22,6 +22,8 @@ void GradBuffer::declare() {
     if (!when_asked) state(one.name);
     temporary_.push_back(when_asked);
   }
+  sum_ = std::ranges::find(declared_, "sum", &Accumulator::State::name) - declared_.begin();
+  if (accumulator_->fused()) index_of("sum");  // throws where there is none
 }
 
 void GradBuffer::free_temporaries() {
@@ -31,8 +33,9 @@ void GradBuffer::free_temporaries() {
 
 Tensor& GradBuffer::slot(std::string_view name) { return states_[index_of(name)]; }
 
-Tensor& GradBuffer::state(std::string_view name) {
-  const size_t i = index_of(name);
+Tensor& GradBuffer::state(std::string_view name) { return at(index_of(name)); }
+
+Tensor& GradBuffer::at(size_t i) {
   if (states_[i]) return states_[i];
   const TagScope tag(Tag::gradients);
   const auto& [_, dtype, shape] = declared_[i];
@@ -55,11 +58,7 @@ int64_t GradBuffer::number(std::string_view name) const {
   return const_cast<GradBuffer*>(this)->number(name);
 }
 
-In GradBuffer::sum() const {
-  const bool has_sum =
-      std::ranges::find(declared_, "sum", &Accumulator::State::name) != declared_.end();
-  return touched_ && has_sum ? state("sum").in() : In();
-}
+In GradBuffer::sum() const { return touched_ && sum_ < states_.size() ? state("sum").in() : In(); }
 
 void GradBuffer::leave(bool touched) {
   micro_ = Tensor();

@@ -13,7 +13,6 @@
 namespace accrue {
 
 struct ParameterState;
-class GradBuffer;
 struct RandomSite;
 
 enum class Graph { release, keep };
@@ -26,8 +25,8 @@ struct NeedsClosure : BadOrder {
 class Tape {
  public:
   enum class Run { at_once, again, later };  // again: at once, and kept so that run() can follow
-  /// Finds the GradBuffer of a parameter, or throws.
-  using Buffers = std::function<GradBuffer&(ParameterState&)>;
+  /// Finds a parameter's GradBuffer, or throws.
+  using Buffers = std::function<std::shared_ptr<Node>(ParameterState&)>;
   /// `samples`: global indices of the micro-batch, for keyed random numbers. `buffers` may be
   /// empty: then parameters are constants.
   explicit Tape(Run run, std::vector<int64_t> samples = {}, CycleIndex cycle = {},
@@ -44,7 +43,7 @@ class Tape {
   // What record() does.
   Var append(std::shared_ptr<OperationNode> node, std::span<const Var* const> inputs);
   bool has_buffers() const { return static_cast<bool>(buffers_); }
-  GradBuffer& buffer(ParameterState& parameter) const { return buffers_(parameter); }
+  std::shared_ptr<Node> buffer(ParameterState& parameter) const { return buffers_(parameter); }
 
   // Random numbers, keyed by what they are for.
   RandomKey random_key(const RandomSite& site);

@@ -1,23 +1,11 @@
-// Leaves: where a graph ends and gradients stay.
+// Leaves: where a graph ends and gradients stay. A parameter's is its GradBuffer.
 #include "accrue/autograd/var.h"
 
-#include "accrue/autograd/grad_buffer.h"
+#include "accrue/autograd/module.h"
 #include "accrue/autograd/tape.h"
 
 namespace accrue {
 namespace {
-
-struct ParameterLeaf final : Node {
-  std::shared_ptr<ParameterState> parameter;
-  GradBuffer& buffer;
-
-  ParameterLeaf(std::shared_ptr<ParameterState> state, GradBuffer& its)
-      : parameter(std::move(state)), buffer(its) {}
-  Deposit place() override { return buffer.place(); }
-  void expect() override { buffer.expect(); }
-  void used() override { buffer.used(); }
-  Tensor input() const override { return parameter->working(); }
-};
 
 struct CallerLeaf final : Node {
   Tensor data;
@@ -36,8 +24,8 @@ struct CallerLeaf final : Node {
 
 Var::Var(const Parameter& parameter) : value_(parameter.state()->working()) {
   const Tape* tape = Tape::current();
-  if (!tape || !tape->has_buffers() || parameter.state()->frozen) return;
-  node_ = std::make_shared<ParameterLeaf>(parameter.state(), tape->buffer(*parameter.state()));
+  if (tape && tape->has_buffers() && !parameter.state()->frozen)
+    node_ = tape->buffer(*parameter.state());
 }
 
 Var::Var(const Tensor& data, Deposit gradient)

@@ -113,7 +113,7 @@ void Allocator::release(void* block, size_t bytes, Tag tag, bool dry) noexcept {
 }
 
 void Allocator::keep_locked(void* block, size_t size) noexcept {
-  const auto owner = pool_of_.find(block);
+  const auto owner = pool_of_.empty() ? pool_of_.end() : pool_of_.find(block);
   const bool pooled = owner != pool_of_.end(), counted = !pooled && size >= source_.keep_below;
   // Micro-batches of changing sizes must not let the cache outgrow what the program needs at its
   // peak. Pushing to the cache can fail for lack of memory; then the block is given back as well,

@@ -12,7 +12,7 @@ namespace accrue {
 struct Shape {
   static constexpr int max_rank = 6;
   std::array<int64_t, max_rank> dims{};
-  int rank = 0;
+  int64_t rank = 0;
 
   Shape() = default;
   Shape(std::initializer_list<int64_t> sizes) {

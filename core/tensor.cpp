@@ -45,12 +45,12 @@ Storage::~Storage() { device.backend->memory->release(data, bytes, tag, dry); }
 namespace {
 
 const Shape& checked(const Shape& shape) {
-  int64_t room = int64_t{1} << 48;  // elements; what no machine has, and no product overflows
+  double elements = 1;  // 2^48 is what no machine has, and no product overflows
   for (int64_t size : shape) {
     require(size >= 0, "[tensor] expected sizes of at least 0, got shape ", shape);
-    require(size <= room, "[tensor] expected at most 2^48 elements, got shape ", shape);
-    if (size > 0) room /= size;
+    elements *= static_cast<double>(std::max<int64_t>(size, 1));
   }
+  require(elements <= 0x1p48, "[tensor] expected at most 2^48 elements, got shape ", shape);
   return shape;
 }
 
@@ -78,23 +78,11 @@ bool Tensor::is_contiguous() const {
   return true;
 }
 
-In Tensor::in() const {
-  // A part of a weight has no layouts of its own.
-  const bool whole = storage_ && storage_->packs && bytes() == storage_->bytes;
-  return {const_cast<Tensor*>(this)->out().data, shape_, strides_, dtype_,
-          whole ? storage_->packs.get() : nullptr};
-}
-
-Out Tensor::out() {
-  char* base = storage_ ? static_cast<char*>(storage_->data) : nullptr;
-  return {base ? base + offset_ * size_of(dtype_) : nullptr, shape_, strides_, dtype_};
-}
-
 void* Tensor::address(DType expected) {
   require(dtype_ == expected, "[tensor] expected dtype ", dtype_, " for its data, got ", expected);
   require(!*this || device_.on_host(), "[tensor] expected memory that the host can read, got ",
           device_, "; try to_vector(), or to(Device::cpu())");
-  return out().data;
+  return first();
 }
 
 Tensor Tensor::slice(int dimension, int64_t first, int64_t count) const {
@@ -112,15 +100,14 @@ Tensor Tensor::slice(int dimension, int64_t first, int64_t count) const {
 Tensor Tensor::reshape(Shape shape) const {
   int64_t known = 1;
   int open = -1;
-  for (int64_t size : shape)
-    require(size >= 0 || (size == -1 && open++ == -1),
-            "[reshape] expected sizes of at least 0 and at most one of −1, got ", shape);
-  open = -1;
   for (int i = 0; i < shape.rank; ++i) {
-    if (shape[i] == -1 && open < 0)
+    const int64_t size = shape.dims[i];
+    require(size >= 0 || (size == -1 && open < 0),
+            "[reshape] expected sizes of at least 0 and at most one of −1, got ", shape);
+    if (size < 0)
       open = i;
     else
-      known *= shape[i];
+      known *= size;
   }
   require(open < 0 || known > 0, "[reshape] expected sizes above 0 beside −1, got ", shape);
   if (open >= 0) shape[open] = elements() / known;

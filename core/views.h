@@ -6,11 +6,17 @@ namespace accrue {
 
 /// A contiguous In or Out as a matrix of its last dimension's rows.
 template <class View>
-View rows(View view) {
+View rows(const View& view) {
   const int64_t width = view.shape[-1];
-  view.shape = {width ? view.shape.elements() / width : 0, width};
-  view.strides = {width, 1};
-  return view;
+  View flat;
+  flat.data = view.data;
+  flat.shape.push_back(width ? view.shape.elements() / width : 0);
+  flat.shape.push_back(width);
+  flat.strides.push_back(width);
+  flat.strides.push_back(1);
+  flat.dtype = view.dtype;
+  if constexpr (requires { view.packs; }) flat.packs = view.packs;
+  return flat;
 }
 
 /// Entries [first, first + count) of dimension 0.

@@ -6,23 +6,18 @@ namespace {
 
 using namespace kernel;
 
-// qkv [B, T, 3C] as three views [B, T, H, D].
-Tensor part(const Tensor& qkv, int64_t heads, int which) {
-  const Shape& s = qkv.shape();
-  return qkv.reshape({s[0], s[1], 3, heads, s[2] / 3 / heads}).slice(2, which, 1).squeeze(2);
-}
-
-Out part(Out dqkv, const Tensor& like, int which) {
-  if (dqkv.data)
-    dqkv.data = static_cast<char*>(dqkv.data) + which * dqkv.shape[2] / 3 * size_of(dqkv.dtype);
-  dqkv.shape = like.shape();
-  dqkv.strides = like.strides();
-  return dqkv;
-}
-
-Tensor heads_of(const Tensor& y, int64_t heads) {
-  const Shape& s = y.shape();
-  return y.reshape({s[0], s[1], heads, s[2] / heads});
+// One of `parts` equal parts of a contiguous x [B, T, parts·C], as [B, T, H, D].
+template <class View>
+View heads_of(const View& x, int64_t heads, int64_t parts = 1, int64_t which = 0) {
+  using Byte = std::conditional_t<std::is_same_v<View, In>, const char, char>;
+  const int64_t row = x.shape[2], width = row / parts;
+  View part;
+  if (x.data)
+    part.data = static_cast<Byte*>(x.data) + which * width * static_cast<int64_t>(size_of(x.dtype));
+  part.shape = {x.shape[0], x.shape[1], heads, width / heads};
+  part.strides = {x.shape[1] * row, row, width / heads, 1};
+  part.dtype = x.dtype;
+  return part;
 }
 
 struct AttentionOp {
@@ -35,22 +30,24 @@ struct AttentionOp {
     const Shape& s = qkv.shape();
     Tensor y({s[0], s[1], s[2] / 3}, qkv.dtype(), qkv.device());
     Tensor logsum({s[0], heads, s[1]}, wide(qkv.dtype()), qkv.device());
-    const Tensor q = part(qkv, heads, 0), k = part(qkv, heads, 1), v = part(qkv, heads, 2);
     const Tensor here = samples_on(qkv.device());
-    launch(qkv.device(), Attention{q.in(), k.in(), v.in(), heads_of(y, heads).out(), logsum.out(),
-                                   p, here.in(), key});
+    const In all = qkv.in();
+    launch(qkv.device(), Attention{heads_of(all, heads, 3, 0), heads_of(all, heads, 3, 1),
+                                   heads_of(all, heads, 3, 2), heads_of(y.out(), heads),
+                                   logsum.out(), p, here.in(), key});
     saved = {qkv, y, logsum};
     return y;
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dqkv) const {
-    const Tensor& qkv = saved[0];
-    const Tensor q = part(qkv, heads, 0), k = part(qkv, heads, 1), v = part(qkv, heads, 2);
     const Deposit d = dqkv.place();
     const Tensor here = samples_on(dy.device());
+    const In all = saved[0].in();
     launch(dy.device(),
-           AttentionBackward{q.in(), k.in(), v.in(), heads_of(saved[1], heads).in(), saved[2].in(),
-                             heads_of(dy, heads).in(), part(d.into, q, 0), part(d.into, k, 1),
-                             part(d.into, v, 2), d.write, p, here.in(), key});
+           AttentionBackward{heads_of(all, heads, 3, 0), heads_of(all, heads, 3, 1),
+                             heads_of(all, heads, 3, 2), heads_of(saved[1].in(), heads),
+                             saved[2].in(), heads_of(dy.in(), heads), heads_of(d.into, heads, 3, 0),
+                             heads_of(d.into, heads, 3, 1), heads_of(d.into, heads, 3, 2), d.write,
+                             p, here.in(), key});
   }
   Tensor samples_on(Device device) const { return samples ? samples.to(device) : samples; }
 };
@@ -80,8 +77,9 @@ struct RopeOp {
 
 void check(const char* name, const Var& qkv, int64_t heads) {
   const Shape& s = qkv.shape();
-  require(s.rank == 3 && heads > 0 && s[2] % (3 * heads) == 0, "[", name,
-          "] expected qkv [B, T, 3C] with C a multiple of ", heads, " heads, got ", s);
+  require(s.rank == 3 && heads > 0 && s[2] % (3 * heads) == 0 && qkv.value().is_contiguous(), "[",
+          name, "] expected a contiguous qkv [B, T, 3C] with C a multiple of ", heads,
+          " heads, got ", s, " with strides ", qkv.value().strides());
 }
 
 }  // namespace

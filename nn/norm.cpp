@@ -6,8 +6,6 @@ namespace {
 
 using namespace kernel;
 
-Shape rows_of(const Tensor& x) { return {x.elements() / x.shape()[-1], x.shape()[-1]}; }
-
 std::optional<Deposit> place(const Edge& edge) {
   if (!edge) return std::nullopt;
   return edge.place();
@@ -24,11 +22,10 @@ void check(const char* name, const Var& x, const Var& weight) {
 Tensor normalize(Saved& saved, const Tensor& x, const Tensor& gamma, const In& beta, double epsilon,
                  bool centered) {
   Tensor y = empty_like(x);
-  Tensor statistics({rows_of(x)[0], 2}, wide(x.dtype()), x.device());
-  const Tensor flat = x.reshape(rows_of(x));
+  Tensor statistics({x.elements() / x.shape()[-1], 2}, wide(x.dtype()), x.device());
   launch(x.device(),
-         Norm{flat.in(), gamma.in(), beta, rows(y.out()), statistics.out(), epsilon, centered});
-  saved = {flat, gamma, statistics};
+         Norm{rows(x.in()), gamma.in(), beta, rows(y.out()), statistics.out(), epsilon, centered});
+  saved = {x, gamma, statistics};
   return y;
 }
 
@@ -40,9 +37,8 @@ struct LayerNormOp {
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dgamma, Edge dbeta) const {
     auto into = place(dx);
     if (into) into->into = rows(into->into);
-    launch(dy.device(), NormBackward{saved[0].in(), saved[1].in(), saved[2].in(),
-                                     dy.reshape(saved[0].shape()).in(), into, place(dgamma),
-                                     place(dbeta), true});
+    launch(dy.device(), NormBackward{rows(saved[0].in()), saved[1].in(), saved[2].in(),
+                                     rows(dy.in()), into, place(dgamma), place(dbeta), true});
   }
 };
 
@@ -54,9 +50,8 @@ struct RmsNormOp {
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dgamma) const {
     auto into = place(dx);
     if (into) into->into = rows(into->into);
-    launch(dy.device(), NormBackward{saved[0].in(), saved[1].in(), saved[2].in(),
-                                     dy.reshape(saved[0].shape()).in(), into, place(dgamma),
-                                     std::nullopt, false});
+    launch(dy.device(), NormBackward{rows(saved[0].in()), saved[1].in(), saved[2].in(),
+                                     rows(dy.in()), into, place(dgamma), std::nullopt, false});
   }
 };
 

@@ -32,8 +32,8 @@ struct Inner {
 // What so many passes over one graph leave in a place of the caller's and in a parameter's buffer.
 Many gradients(int passes, bool keep) {
   const Net net;
-  GradBuffer buffer(net.w.state(), accumulators::f32());
-  Tape tape(Tape::Run::at_once, {}, {}, [&](ParameterState&) -> GradBuffer& { return buffer; });
+  const auto buffer = std::make_shared<GradBuffer>(net.w.state(), accumulators::f32());
+  Tape tape(Tape::Run::at_once, {}, {}, [&](ParameterState&) { return buffer; });
   const TapeScope scope(&tape);
   const Tensor x = random_tensor({3, 4}, exact(), 1);
   Tensor dx = empty_like(x);
@@ -41,7 +41,7 @@ Many gradients(int passes, bool keep) {
   const Var inner = record("inner", Inner{keep}, gelu(matmul(leaf, net.w)));
   const Var y = sum(matmul(inner * inner, net.w) + leaf);  // inner nodes have several deposits each
   for (int i = 0; i < passes; ++i) tape.backward(y, tensor_of({1}, {1}, exact()), Graph::keep);
-  return {dx.to_vector(), numbers_of(buffer.sum())};
+  return {dx.to_vector(), numbers_of(buffer->sum())};
 }
 
 Many times(Many all, double factor) {

@@ -21,6 +21,8 @@
 namespace accrue {
 namespace {
 
+constexpr size_t write_unit = size_t{8} << 20;  // the disk begins with so many bytes at once
+
 [[noreturn]] void fail(const char* call, const std::string& path, const char* advice,
                        std::source_location at = std::source_location::current()) {
   const int code = errno;

@@ -26,8 +26,6 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-/// The disk begins with so many bytes at once.
-constexpr size_t write_unit = size_t{8} << 20;
 /// Appends bytes to the file that is being written.
 using WriteBytes = std::function<void(std::span<const std::byte>)>;
 

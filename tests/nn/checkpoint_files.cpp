@@ -247,7 +247,7 @@ TEST_CASE("a cycle under way with another accumulator is refused, naming both") 
   CHECK(plain.numbers() == before);
 }
 
-TEST_CASE("a file of several pieces is sealed as a whole, and damage in its last one shows") {
+TEST_CASE("a large file is sealed as a whole, and damage in its last byte shows") {
   const TemporaryFolder folder;
   const std::string path = folder.file("step-1.safetensors");
   Tensor large({3 * int64_t{1} << 20}, DType::f32, Device::cpu());
@@ -256,7 +256,6 @@ TEST_CASE("a file of several pieces is sealed as a whole, and damage in its last
                                {{checkpoint::format_key, checkpoint::format},
                                 {checkpoint::checksum_key, checkpoint::checksum_placeholder()}});
   std::vector<std::byte> bytes(image.bytes());
-  REQUIRE(bytes.size() > write_unit);
   image.copy(bytes.data());
   checkpoint::write_sealed(path, bytes);
   bool other_format = false;

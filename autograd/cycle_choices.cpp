@@ -23,6 +23,23 @@ std::shared_ptr<const Accumulator> choice_for(const ParameterState& parameter,
   return accumulators::tree();
 }
 
+/// All names, for a message: numbers as *, so that the layers of a stack are named once.
+std::string names_of(const Parameters& parameters) {
+  std::vector<std::string> names;
+  for (const auto& parameter : parameters.list) {
+    std::string name;
+    for (const char c : parameter->name)
+      if (c < '0' || c > '9')
+        name += c;
+      else if (!name.ends_with('*'))
+        name += '*';
+    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+  }
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all;
+}
+
 /// A pattern that decides nothing is a slip of the pen.
 void check_patterns(const Parameters& parameters, const CycleOptions& options) {
   for (size_t i = 0; i < options.accumulate.size(); ++i) {
@@ -37,7 +54,7 @@ void check_patterns(const Parameters& parameters, const CycleOptions& options) {
                                           });
     }
     require(matching, "[cycle] expected a pattern that matches a parameter's name for ",
-            choice->name(), ", got ", pattern, "; try *");
+            choice->name(), ", got ", pattern, "; names are ", names_of(parameters));
     require(deciding, "[cycle] expected ", choice->name(), ':', pattern,
             " to decide for some parameter, but earlier patterns match them all; put it before "
             "them");

@@ -39,6 +39,15 @@ class Bench {
       : model_(config), folder_(folder), checkpoint_(folder) {
     initialize(model_, {Device::cpu()}, Seed{1});
     optimizer_.emplace(parameters(model_), AdamWConfig{.lr = 1e-4});
+    // Moments begin as zeros; these are numbers as a disk gets them.
+    const Tensor& numbers = model_.head().master();
+    Visitor moments({.tensor = [&](const std::string&, Tensor& state) {
+      const int64_t n = state.elements();
+      const Tensor some = numbers.reshape({-1}).slice(0, n);
+      launch(Device::cpu(),
+             kernel::Copy{some.reshape(state.shape()).in(), state.out(), Write::set});
+    }});
+    optimizer_->visit(moments);
     checkpoint_.part("model", model_).part("optimizer", *optimizer_);
     checkpoint_.save(Step{0});
     checkpoint_.wait();

@@ -28,6 +28,7 @@ class BadInput(ProgramCase):
                 ("--reproducible split", ["--reproducible", "ranks", "--filter", "agreement:0.9"]),
                 ("--accumulate f32 or kahan", ["--accumulate", "tree", "--batch-by", "noise"]),
                 ("no_such*", ["--accumulate", "kahan:no_such*"]),
+                ("transformer.h.*.ln_*.weight", ["--accumulate", "kahan:*.norm.*"]),
                 ("--verify", ["--consume", "adam_a", "--clip", 0, "--keep-non-finite", "--verify", 2]),
                 ("--log", ["--records"]),
                 ("--reproducible split", [*into_moments, "--reproducible", "ranks"]),

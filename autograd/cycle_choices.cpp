@@ -23,23 +23,6 @@ std::shared_ptr<const Accumulator> choice_for(const ParameterState& parameter,
   return accumulators::tree();
 }
 
-/// All names, for a message: numbers as *, so that the layers of a stack are named once.
-std::string names_of(const Parameters& parameters) {
-  std::vector<std::string> names;
-  for (const auto& parameter : parameters.list) {
-    std::string name;
-    for (const char c : parameter->name)
-      if (c < '0' || c > '9')
-        name += c;
-      else if (!name.ends_with('*'))
-        name += '*';
-    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
-  }
-  std::string all;
-  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
-  return all;
-}
-
 /// A pattern that decides nothing is a slip of the pen.
 void check_patterns(const Parameters& parameters, const CycleOptions& options) {
   for (size_t i = 0; i < options.accumulate.size(); ++i) {
@@ -54,7 +37,8 @@ void check_patterns(const Parameters& parameters, const CycleOptions& options) {
                                           });
     }
     require(matching, "[cycle] expected a pattern that matches a parameter's name for ",
-            choice->name(), ", got ", pattern, "; names are ", names_of(parameters));
+            choice->name(), ", got ", pattern, "; names are such as ",
+            parameters.list.front()->name, " and ", parameters.list.back()->name, "; try *");
     require(deciding, "[cycle] expected ", choice->name(), ':', pattern,
             " to decide for some parameter, but earlier patterns match them all; put it before "
             "them");
@@ -146,7 +130,7 @@ CycleState::CycleState(const Parameters& parameters, CycleOptions given)
     check(*accumulator, options);
     accumulator->check(*parameter);
     auto buffer = std::make_shared<GradBuffer>(parameter, accumulator, &facts, folds);
-    require(buffer_of.emplace(parameter.get(), buffer).second,
+    require(buffer_of.emplace(parameter.get(), buffers.size()).second,
             "[cycle] expected each parameter once, got ", parameter->name, " twice");
     buffers.push_back(std::move(buffer));
   }

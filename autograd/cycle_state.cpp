@@ -22,7 +22,7 @@ const std::shared_ptr<GradBuffer>& CycleState::buffer(const ParameterState& para
           " in the cycle or frozen, got "
           "neither; add it to the cycle's parameters, or freeze(parameters(model).matching(\"",
           parameter.name, "\"))");
-  return found->second;
+  return buffers[found->second];
 }
 
 std::unique_ptr<Tape> CycleState::tape(Tape::Run run, std::span<const int64_t> samples) {

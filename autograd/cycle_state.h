@@ -14,8 +14,8 @@ struct CycleState {
   enum class Phase : uint8_t { idle, edge, inside, broken, closed };
 
   CycleOptions options;
-  std::vector<std::shared_ptr<GradBuffer>> buffers;
-  std::unordered_map<const ParameterState*, std::shared_ptr<GradBuffer>> buffer_of;
+  std::vector<std::shared_ptr<GradBuffer>> buffers;  // shared: a Var may outlive the cycle
+  std::unordered_map<const ParameterState*, size_t> buffer_of;  // its place among them
   Device device;
   Tensor totals;         // f64 [2] on the device: Σ loss, Σ count
   Tensor cotangent;      // [1] on the device: what a loss is multiplied with
@@ -41,6 +41,9 @@ struct CycleState {
   /// Makes the buffers; refuses what cannot work together and says what to use instead.
   CycleState(const Parameters& parameters, CycleOptions options);
   CycleState(const CycleState&) = delete;
+  ~CycleState() {
+    for (const auto& buffer : buffers) buffer->orphan();
+  }
 
   const std::shared_ptr<GradBuffer>& buffer(const ParameterState& parameter) const;
   std::unique_ptr<Tape> tape(Tape::Run run, std::span<const int64_t> samples);

@@ -23,7 +23,9 @@ GradBuffer::GradBuffer(std::shared_ptr<ParameterState> parameter,
 
 Deposit GradBuffer::place() {
   require_order(life_ != Life::closed, "[grad buffer] expected a deposit into an open cycle, but ",
-                parameter(), "'s was closed; step or discard it first");
+                parameter(),
+                "'s was closed or has ended; step or discard it first, or make the Var anew "
+                "from its parameter in this scope");
   require_order(!consumed_, "[grad buffer] expected no deposit after the last micro-batch, but ",
                 parameter(), " was stepped in its backward; close the cycle");
   life_ = Life::open;

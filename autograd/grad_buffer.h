@@ -1,5 +1,5 @@
 // GradBuffer: the accumulating object of one parameter in one cycle. It holds the raw, unnormalised
-// sum at an address that is fixed for its cycle object's life.
+// sum at an address that is fixed for its cycle object's life. On a tape it is its parameter's leaf.
 //
 //   empty ──first deposit──▶ open ──close──▶ closed ──step or discard──▶ empty
 //
@@ -73,13 +73,15 @@ class GradBuffer final : public Node {
   bool consumed() const { return consumed_; }
   void close();
   void clear();
+  /// Its cycle is no more, but a Var still holds it: gives all memory back, takes no deposit.
+  void orphan();
   void visit(Visitor& part);
 
  private:
   void declare();
   void free_temporaries();
   size_t index_of(std::string_view state) const;
-  Tensor& at(size_t i);
+  Tensor& at(size_t state);
 
   std::shared_ptr<ParameterState> parameter_;
   std::shared_ptr<const Accumulator> accumulator_;

@@ -23,7 +23,7 @@ void GradBuffer::declare() {
     temporary_.push_back(when_asked);
   }
   sum_ = std::ranges::find(declared_, "sum", &Accumulator::State::name) - declared_.begin();
-  if (accumulator_->fused()) index_of("sum");  // throws where there is none
+  if (accumulator_->fused()) index_of("sum");  // or there is no place for deposits
 }
 
 void GradBuffer::free_temporaries() {
@@ -59,6 +59,14 @@ int64_t GradBuffer::number(std::string_view name) const {
 }
 
 In GradBuffer::sum() const { return touched_ && sum_ < states_.size() ? state("sum").in() : In(); }
+
+void GradBuffer::orphan() {
+  clear();
+  states_.assign(states_.size(), {});
+  static constexpr CycleFacts none;
+  facts_ = &none;
+  life_ = Life::closed;
+}
 
 void GradBuffer::leave(bool touched) {
   micro_ = Tensor();

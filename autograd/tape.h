@@ -13,6 +13,7 @@
 namespace accrue {
 
 struct ParameterState;
+class GradBuffer;
 struct RandomSite;
 
 enum class Graph { release, keep };
@@ -26,7 +27,7 @@ class Tape {
  public:
   enum class Run { at_once, again, later };  // again: at once, and kept so that run() can follow
   /// Finds a parameter's GradBuffer, or throws.
-  using Buffers = std::function<std::shared_ptr<Node>(ParameterState&)>;
+  using Buffers = std::function<std::shared_ptr<GradBuffer>(const ParameterState&)>;
   /// `samples`: global indices of the micro-batch, for keyed random numbers. `buffers` may be
   /// empty: then parameters are constants.
   explicit Tape(Run run, std::vector<int64_t> samples = {}, CycleIndex cycle = {},
@@ -43,7 +44,7 @@ class Tape {
   // What record() does.
   Var append(std::shared_ptr<OperationNode> node, std::span<const Var* const> inputs);
   bool has_buffers() const { return static_cast<bool>(buffers_); }
-  std::shared_ptr<Node> buffer(ParameterState& parameter) const { return buffers_(parameter); }
+  auto buffer(const ParameterState& parameter) const { return buffers_(parameter); }
 
   // Random numbers, keyed by what they are for.
   RandomKey random_key(const RandomSite& site);

@@ -1,7 +1,7 @@
 // Leaves: where a graph ends and gradients stay. A parameter's is its GradBuffer.
 #include "accrue/autograd/var.h"
 
-#include "accrue/autograd/module.h"
+#include "accrue/autograd/grad_buffer.h"
 #include "accrue/autograd/tape.h"
 
 namespace accrue {

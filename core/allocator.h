@@ -10,7 +10,7 @@
 
 namespace accrue {
 
-/// What a block of memory is for.
+/// What a block is for. copies: weights in bf16, f16 or packed, a checkpoint's image.
 enum class Tag : uint8_t { parameters, copies, gradients, optimizer, activations, workspace };
 constexpr int tag_count = 6;
 constexpr std::array<std::string_view, tag_count> tag_names{

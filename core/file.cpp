@@ -21,8 +21,6 @@
 namespace accrue {
 namespace {
 
-constexpr size_t write_unit = size_t{8} << 20;  // the disk begins with so many bytes at once
-
 [[noreturn]] void fail(const char* call, const std::string& path, const char* advice,
                        std::source_location at = std::source_location::current()) {
   const int code = errno;
@@ -54,6 +52,7 @@ struct stat status_of(const Descriptor& file, const std::string& path) {
 }
 
 void write_all(int descriptor, std::span<const std::byte> bytes, const std::string& path) {
+  constexpr size_t write_unit = size_t{8} << 20;
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor, bytes.data(), std::min(bytes.size(), write_unit));
     if (written < 0 && errno == EINTR) continue;

@@ -1,5 +1,6 @@
 // Sizes of a tensor's dimensions, without allocation.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <initializer_list>
@@ -12,7 +13,7 @@ namespace accrue {
 struct Shape {
   static constexpr int max_rank = 6;
   std::array<int64_t, max_rank> dims{};
-  int64_t rank = 0;
+  int64_t rank = 0;  // as wide as a size: a copy then reads in the pieces that were stored
 
   Shape() = default;
   Shape(std::initializer_list<int64_t> sizes) {
@@ -25,10 +26,7 @@ struct Shape {
   const int64_t* begin() const { return dims.data(); }
   const int64_t* end() const { return dims.data() + rank; }
   bool operator==(const Shape& other) const {
-    if (rank != other.rank) return false;
-    for (int i = 0; i < rank; ++i)
-      if (dims[i] != other.dims[i]) return false;
-    return true;
+    return std::equal(begin(), end(), other.begin(), other.end());
   }
   /// Number of elements; 1 for a scalar.
   int64_t elements() const {

@@ -45,7 +45,7 @@ Storage::~Storage() { device.backend->memory->release(data, bytes, tag, dry); }
 namespace {
 
 const Shape& checked(const Shape& shape) {
-  double elements = 1;  // 2^48 is what no machine has, and no product overflows
+  double elements = 1;  // neither overflows nor divides; exact where it matters
   for (int64_t size : shape) {
     require(size >= 0, "[tensor] expected sizes of at least 0, got shape ", shape);
     elements *= static_cast<double>(std::max<int64_t>(size, 1));
@@ -82,7 +82,7 @@ void* Tensor::address(DType expected) {
   require(dtype_ == expected, "[tensor] expected dtype ", dtype_, " for its data, got ", expected);
   require(!*this || device_.on_host(), "[tensor] expected memory that the host can read, got ",
           device_, "; try to_vector(), or to(Device::cpu())");
-  return first();
+  return start();
 }
 
 Tensor Tensor::slice(int dimension, int64_t first, int64_t count) const {
@@ -137,11 +137,10 @@ Tensor Tensor::squeeze(int dimension) const {
   require(dimension >= 0 && dimension < shape_.rank && shape_[dimension] == 1,
           "[squeeze] expected size 1 in dimension ", dimension, ", got ", shape_);
   Tensor view = *this;
-  for (int i = dimension; i + 1 < shape_.rank; ++i) {
-    view.shape_[i] = shape_[i + 1];
-    view.strides_[i] = strides_[i + 1];
+  for (Shape* sizes : {&view.shape_, &view.strides_}) {
+    std::copy(sizes->begin() + dimension + 1, sizes->end(), sizes->dims.begin() + dimension);
+    --sizes->rank;
   }
-  view.shape_.rank = view.strides_.rank = shape_.rank - 1;
   return view;
 }
 

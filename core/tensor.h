@@ -102,9 +102,9 @@ class Tensor {
   In in() const {
     // A part of a weight has no layouts of its own.
     const bool whole = storage_ && storage_->packs && bytes() == storage_->bytes;
-    return {first(), shape_, strides_, dtype_, whole ? storage_->packs.get() : nullptr};
+    return {start(), shape_, strides_, dtype_, whole ? storage_->packs.get() : nullptr};
   }
-  Out out() { return {first(), shape_, strides_, dtype_}; }
+  Out out() { return {start(), shape_, strides_, dtype_}; }
 
   /// Rows [first, first + count) of dimension 0. A view. Throws BadArgument if out of range.
   Tensor slice(int64_t first, int64_t count) const { return slice(0, first, count); }
@@ -157,7 +157,7 @@ class Tensor {
 
  private:
   void* address(DType expected);
-  void* first() const {
+  void* start() const {
     char* const base = storage_ ? static_cast<char*>(storage_->data) : nullptr;
     return base ? base + offset_ * static_cast<int64_t>(size_of(dtype_)) : nullptr;
   }

@@ -8,7 +8,7 @@ namespace accrue {
 template <class View>
 View rows(const View& view) {
   const int64_t width = view.shape[-1];
-  View flat;
+  View flat;  // filled in place: copying a Shape that was just made waits for its stores
   flat.data = view.data;
   flat.shape.push_back(width ? view.shape.elements() / width : 0);
   flat.shape.push_back(width);

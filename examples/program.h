@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -85,7 +86,8 @@ int run_program(const char* name, Body&& body) {
     else
       return body();
   } catch (const WrongUsage& error) {
-    return fail(error, "; try --help", 2);
+    const bool advised = std::string_view(error.what()).find("; try ") != std::string_view::npos;
+    return fail(error, advised ? "" : "; try --help", 2);
   } catch (const std::bad_alloc& error) {
     return fail(error, ": no memory left; try smaller sizes", 1);
   } catch (const std::exception& error) {

@@ -6,14 +6,16 @@ namespace {
 
 using namespace kernel;
 
-// One of `parts` equal parts of a contiguous x [B, T, parts·C], as [B, T, H, D].
+enum Part : int64_t { whole = -1, q, k, v };
+
+// A contiguous x [B, T, C], or a part of qkv [B, T, 3C], as [B, T, H, D].
 template <class View>
-View heads_of(const View& x, int64_t heads, int64_t parts = 1, int64_t which = 0) {
-  using Byte = std::conditional_t<std::is_same_v<View, In>, const char, char>;
-  const int64_t row = x.shape[2], width = row / parts;
+View heads_of(const View& x, int64_t heads, Part which = whole) {
+  const int64_t row = x.shape[2], width = which == whole ? row : row / 3;
   View part;
-  if (x.data)
-    part.data = static_cast<Byte*>(x.data) + which * width * static_cast<int64_t>(size_of(x.dtype));
+  if (char* const all = static_cast<char*>(const_cast<void*>(x.data)))
+    part.data = all + (which == whole ? 0 : int64_t{which}) * width *
+                          static_cast<int64_t>(size_of(x.dtype));
   part.shape = {x.shape[0], x.shape[1], heads, width / heads};
   part.strides = {x.shape[1] * row, row, width / heads, 1};
   part.dtype = x.dtype;
@@ -32,9 +34,9 @@ struct AttentionOp {
     Tensor logsum({s[0], heads, s[1]}, wide(qkv.dtype()), qkv.device());
     const Tensor here = samples_on(qkv.device());
     const In all = qkv.in();
-    launch(qkv.device(), Attention{heads_of(all, heads, 3, 0), heads_of(all, heads, 3, 1),
-                                   heads_of(all, heads, 3, 2), heads_of(y.out(), heads),
-                                   logsum.out(), p, here.in(), key});
+    launch(qkv.device(),
+           Attention{heads_of(all, heads, q), heads_of(all, heads, k), heads_of(all, heads, v),
+                     heads_of(y.out(), heads), logsum.out(), p, here.in(), key});
     saved = {qkv, y, logsum};
     return y;
   }
@@ -42,12 +44,11 @@ struct AttentionOp {
     const Deposit d = dqkv.place();
     const Tensor here = samples_on(dy.device());
     const In all = saved[0].in();
-    launch(dy.device(),
-           AttentionBackward{heads_of(all, heads, 3, 0), heads_of(all, heads, 3, 1),
-                             heads_of(all, heads, 3, 2), heads_of(saved[1].in(), heads),
-                             saved[2].in(), heads_of(dy.in(), heads), heads_of(d.into, heads, 3, 0),
-                             heads_of(d.into, heads, 3, 1), heads_of(d.into, heads, 3, 2), d.write,
-                             p, here.in(), key});
+    launch(dy.device(), AttentionBackward{heads_of(all, heads, q), heads_of(all, heads, k),
+                                          heads_of(all, heads, v), heads_of(saved[1].in(), heads),
+                                          saved[2].in(), heads_of(dy.in(), heads),
+                                          heads_of(d.into, heads, q), heads_of(d.into, heads, k),
+                                          heads_of(d.into, heads, v), d.write, p, here.in(), key});
   }
   Tensor samples_on(Device device) const { return samples ? samples.to(device) : samples; }
 };
@@ -77,9 +78,10 @@ struct RopeOp {
 
 void check(const char* name, const Var& qkv, int64_t heads) {
   const Shape& s = qkv.shape();
-  require(s.rank == 3 && heads > 0 && s[2] % (3 * heads) == 0 && qkv.value().is_contiguous(), "[",
-          name, "] expected a contiguous qkv [B, T, 3C] with C a multiple of ", heads,
-          " heads, got ", s, " with strides ", qkv.value().strides());
+  require(s.rank == 3 && heads > 0 && s[2] % (3 * heads) == 0, "[", name,
+          "] expected qkv [B, T, 3C] with C a multiple of ", heads, " heads, got ", s);
+  require(qkv.value().is_contiguous(), "[", name, "] expected a contiguous qkv, got strides ",
+          qkv.value().strides(), "; try a copy");
 }
 
 }  // namespace

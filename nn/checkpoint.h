@@ -40,7 +40,7 @@ class Checkpoint {
   /// The file of this edge.
   std::string path(Step step, MicroStep micro = {}) const;
   /// Copies all parts into host memory, which is kept for the next save, and returns; another
-  /// thread writes the file, sums it on the way, and then removes all but it and the newest
+  /// thread writes the file while one more sums it, and then removes all but it and the newest
   /// earlier one that is not known to be damaged. Waits first for the write of the save before. In
   /// a dry run only the memory is counted.
   /// Throws Failure with what went wrong in the write *before*, which this call replaces, once its

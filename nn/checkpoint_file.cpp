@@ -84,7 +84,7 @@ void write_sealed(const std::string& path, std::span<const std::byte> file) {
   std::string late = checksum_placeholder();
   require(place && std::ranges::equal(file.subspan(*place, digits), std::as_bytes(std::span(late))),
           "[checkpoint] expected a header with an empty place for a checksum, got none");
-  // Beside the writing: a file takes as long to sum as a fast disk takes for a fifth of it.
+  // Beside the writing: it takes about a fifth of the time that a fast disk needs.
   auto sum = std::async(std::launch::async, [&] { return checksum(file, *place); });
   const auto fill = [&](const WriteBytes& write) {
     write(file);

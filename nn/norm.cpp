@@ -29,16 +29,21 @@ Tensor normalize(Saved& saved, const Tensor& x, const Tensor& gamma, const In& b
   return y;
 }
 
+void normalize_backward(const Saved& saved, const Tensor& dy, const Edge& dx, const Edge& dgamma,
+                        const Edge& dbeta, bool centered) {
+  auto into = place(dx);
+  if (into) into->into = rows(into->into);
+  launch(dy.device(), NormBackward{rows(saved[0].in()), saved[1].in(), saved[2].in(), rows(dy.in()),
+                                   into, place(dgamma), place(dbeta), centered});
+}
+
 struct LayerNormOp {
   double epsilon;
   Tensor forward(Saved& saved, const Tensor& x, const Tensor& gamma, const Tensor& beta) const {
     return normalize(saved, x, gamma, beta.in(), epsilon, true);
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dgamma, Edge dbeta) const {
-    auto into = place(dx);
-    if (into) into->into = rows(into->into);
-    launch(dy.device(), NormBackward{rows(saved[0].in()), saved[1].in(), saved[2].in(),
-                                     rows(dy.in()), into, place(dgamma), place(dbeta), true});
+    normalize_backward(saved, dy, dx, dgamma, dbeta, true);
   }
 };
 
@@ -48,10 +53,7 @@ struct RmsNormOp {
     return normalize(saved, x, gamma, {}, epsilon, false);
   }
   void backward(const Saved& saved, const Tensor& dy, Edge dx, Edge dgamma) const {
-    auto into = place(dx);
-    if (into) into->into = rows(into->into);
-    launch(dy.device(), NormBackward{rows(saved[0].in()), saved[1].in(), saved[2].in(),
-                                     rows(dy.in()), into, place(dgamma), std::nullopt, false});
+    normalize_backward(saved, dy, dx, dgamma, {}, false);
   }
 };
 

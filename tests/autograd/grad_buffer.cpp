@@ -75,6 +75,30 @@ struct Counting final : Accumulator {
 
 }  // namespace
 
+TEST_CASE("a Var that outlives its cycle deposits nowhere, and the next scope says so") {
+  struct Net {
+    Parameter w{{1}};
+    void visit(Visitor& part) { part("w", w); }
+  } net;
+  initialize(net, {Device::cpu()}, Seed{1});
+  for (const char* name : {"f32", "tree"}) {
+    CAPTURE(name);
+    const CycleOptions options{.accumulate = accumulators::parse(name)};
+    const Rows rows = random_rows(1, 1, 1, {Device::cpu(), DType::f32}, 1);
+    Var kept;
+    {
+      Cycle cycle(parameters(net), options);
+      const MicroScope scope = cycle.begin(rows);
+      kept = Var(net.w);
+      CHECK(kept.node() != nullptr);
+    }
+    Cycle cycle(parameters(net), options);
+    MicroScope scope = cycle.begin(rows);
+    const std::string message = message_of<BadOrder>([&] { scope.backward(Loss(sum(kept), 1)); });
+    CHECK_MESSAGE((contains(message, "w's") && contains(message, "make the Var anew")), message);
+  }
+}
+
 TEST_CASE("every transition of a GradBuffer is legal, or BadOrder that names the parameter") {
   for (const auto& accumulator : accumulators::all())
     for (const Transition& transition : transitions())

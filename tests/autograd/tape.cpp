@@ -232,6 +232,11 @@ TEST_CASE("shapes that do not fit name the operation and both shapes") {
   CHECK_THROWS_AS(reshape(t({2, 3}), {4, 2}), BadArgument);
   CHECK_THROWS_AS(rope(t({1, 2, 18}), 2), BadArgument);
   CHECK_THROWS_AS(causal_attention(t({1, 2, 13}), 2, 0, {}), BadArgument);
+  const Var across(t({2, 12, 3}).value().transpose(1, 2)), gain = t({12});
+  for (const auto& operation : std::vector<std::function<void()>>{
+           [&] { causal_attention(across, 2, 0, {}); }, [&] { rope(across, 2); },
+           [&] { layer_norm(across, gain, gain); }, [&] { rms_norm(across, gain); }})
+    CHECK(contains(message_of<BadArgument>(operation), "contiguous"));
   const Var single(random_tensor({3, 4}, {Device::reference(), DType::f32}, 1));
   CHECK_THROWS_AS(matmul(single, t({4, 2})), BadArgument);
 }

@@ -204,6 +204,18 @@ TEST_CASE("a pattern that decides nothing is refused") {
                 Cycle(s.all(), {.accumulate = accumulators::parse("bf16:*,kahan:weight")});
               }),
               {"kahan:weight", "earlier patterns"});
+  struct Stack {
+    std::vector<Linear> h;
+    Stack() {
+      for (int i = 0; i < 11; ++i) h.emplace_back(1, 1);
+    }
+    void visit(Visitor& part) { part("h", h); }
+  } stack;
+  initialize(stack, {single.device, single.dtype}, Seed{1});
+  const std::string message = message_of<BadArgument>(
+      [&] { Cycle(parameters(stack), {.accumulate = accumulators::parse("kahan:norm")}); });
+  CHECK_MESSAGE(message.ends_with("got norm; names are such as h.0.weight and h.10.bias; try *"),
+                message);
   CHECK_NOTHROW(Cycle(s.all(), {.accumulate = accumulators::parse("kahan:weight")}));
 }
 

@@ -33,7 +33,7 @@ struct Inner {
 Many gradients(int passes, bool keep) {
   const Net net;
   const auto buffer = std::make_shared<GradBuffer>(net.w.state(), accumulators::f32());
-  Tape tape(Tape::Run::at_once, {}, {}, [&](ParameterState&) { return buffer; });
+  Tape tape(Tape::Run::at_once, {}, {}, [&](const ParameterState&) { return buffer; });
   const TapeScope scope(&tape);
   const Tensor x = random_tensor({3, 4}, exact(), 1);
   Tensor dx = empty_like(x);

@@ -256,7 +256,13 @@ TEST_CASE("a large file is sealed as a whole, and damage in its last byte shows"
                                {{checkpoint::format_key, checkpoint::format},
                                 {checkpoint::checksum_key, checkpoint::checksum_placeholder()}});
   std::vector<std::byte> bytes(image.bytes());
+  REQUIRE(bytes.size() > 8 << 20);  // more than is handed to the disk at once
   image.copy(bytes.data());
+  {
+    const SmallDisk disk(9 << 20);
+    CHECK_THROWS_AS(checkpoint::write_sealed(path, bytes), Failure);
+    CHECK(std::filesystem::is_empty(folder.file("")));
+  }
   checkpoint::write_sealed(path, bytes);
   bool other_format = false;
   const SafetensorsFile file = checkpoint::open_verified(path, other_format);

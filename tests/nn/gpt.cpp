@@ -103,7 +103,7 @@ TEST_CASE("configurations that cannot be are refused, and say what could") {
   CHECK(contains(refused([](auto& c) { c.width = -8; }), "width"));
   CHECK(contains(refused([](auto& c) { c.context = 0; }), "context"));
   CHECK(contains(refused([](auto& c) { c.vocabulary = 0; }), "vocabulary"));
-  CHECK(contains(refused([](auto& c) { c.heads = 3; }), "try a width of 9"));
+  CHECK(contains(refused([](auto& c) { c.heads = 3; }), "try 2 heads, or a width of 9"));
   CHECK(contains(refused([](auto& c) { c.width = 6, c.positions = Positions::rope; }), "rotary"));
   CHECK(contains(refused([](auto& c) { c.dropout = 1; }), "dropout"));
   const Gpt model = made(tiny_gpt());

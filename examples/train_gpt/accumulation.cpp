@@ -93,6 +93,8 @@ std::string in_flags(std::string message, const Accumulation& a) {
       {"skip_non_finite", "skipping (no --keep-non-finite)"},
       {"reproducible = ranks", "--reproducible ranks"},
       {"set clip = 0", "try --clip 0"},
+      {"clip each micro-batch by a filter, or use f32",
+       "try --clip 0, and --filter clip:LIMIT for each micro-batch, or " + f32},
       {"by a filter", "by --filter clip:LIMIT"},
       {"consume at close", "try --consume close"},
       {"train in bf16", "try --dtype bf16 and no --loss-scale"},

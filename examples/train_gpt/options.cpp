@@ -92,13 +92,18 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
          "Samples of one cycle; compare their gradients with f64 on reference; train nothing")
       ->check(CLI::PositiveNumber)
       ->excludes(dry);
-  auto* log = app.add_option("--log", o.log, "JSON lines, one per step");
+  // What a shell makes of an unset variable.
+  const auto named = [](const std::string& name) {
+    return name.empty() ? "expected a name, got none" : "";
+  };
+  auto* log = app.add_option("--log", o.log, "JSON lines, one per step")->check(named);
   app.add_flag("--records", o.records, "Log what happened to each micro-batch, too")->needs(log);
   auto* folder = app.add_option(
       "--checkpoint", o.checkpoint,
       "Folder; the last two are kept. SIGTERM and SIGINT (Ctrl-C) then save at the next "
       "micro-batch's edge and end the run with status 143 or 130; a second one ends "
       "it at once");
+  folder->check(named);
   app.add_option("--checkpoint-interval", words.checkpoint_interval,
                  "Steps, or micro-batches of --micro-batch as in 50m (default: eval-interval)")
       ->needs(folder);
@@ -222,7 +227,7 @@ void check(const Options& o) {
                 " and ", o.beta2);
   require_usage(o.micro_batch <= o.effective_batch,
                 "--micro-batch: expected at most the effective batch of ", o.effective_batch,
-                ", got ", o.micro_batch);
+                ", got ", o.micro_batch, "; try --micro-batch ", o.effective_batch);
   require_usage(o.min_lr <= o.lr, "--min-lr: expected at most --lr ", o.lr, ", got ", o.min_lr);
   require_usage(o.warmup <= o.steps, "--warmup: expected at most the ", o.steps, " steps, got ",
                 o.warmup);

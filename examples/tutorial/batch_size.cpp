@@ -79,7 +79,7 @@ void run() {
 
 int main(int argc, char**) {
   return examples::run_program("batch_size", [&] {
-    examples::require_usage(argc == 1, "expected no arguments");
+    examples::require_usage(argc == 1, "expected no arguments; try it alone");
     run();
   });
 }

@@ -76,7 +76,7 @@ void run() {
 
 int main(int argc, char**) {
   return examples::run_program("own_accumulator", [&] {
-    examples::require_usage(argc == 1, "expected no arguments");
+    examples::require_usage(argc == 1, "expected no arguments; try it alone");
     run();
   });
 }

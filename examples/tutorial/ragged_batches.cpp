@@ -86,7 +86,7 @@ void run() {
 
 int main(int argc, char**) {
   return examples::run_program("ragged_batches", [&] {
-    examples::require_usage(argc == 1, "expected no arguments");
+    examples::require_usage(argc == 1, "expected no arguments; try it alone");
     run();
   });
 }

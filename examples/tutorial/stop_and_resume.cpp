@@ -132,7 +132,7 @@ void run() {
 
 int main(int argc, char**) {
   return examples::run_program("stop_and_resume", [&] {
-    examples::require_usage(argc == 1, "expected no arguments");
+    examples::require_usage(argc == 1, "expected no arguments; try it alone");
     run();
   });
 }

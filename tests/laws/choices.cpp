@@ -219,6 +219,36 @@ TEST_CASE("a pattern that decides nothing is refused") {
   CHECK_NOTHROW(Cycle(s.all(), {.accumulate = accumulators::parse("kahan:weight")}));
 }
 
+TEST_CASE("kahan:*.norm.*,bf16:* gives every norm a Kahan sum, and all others bf16") {
+  struct Layer {
+    Linear linear{4, 4};
+    LayerNorm norm{4};
+    void visit(Visitor& part) {
+      part("linear", linear);
+      part("norm", norm);
+    }
+  };
+  struct Net {
+    std::vector<Layer> h;
+    Net() { h.resize(2); }
+    void visit(Visitor& part) { part("h", h); }
+  } net;
+  initialize(net, {single.device, single.dtype}, Seed{1});
+  Cycle cycle(parameters(net), {.accumulate = accumulators::parse("kahan:*.norm.*,bf16:*")});
+  const Rows rows = random_rows(3, 4, 1, single, 1);
+  const ClosedCycle closed = cycle.run(rows, {.samples = 1}, [&](const Rows& micro) {
+    Var x = micro.x;
+    for (const Layer& layer : net.h) x = layer.norm(layer.linear(x));
+    return Loss(sum(x * x), 1);
+  });
+  CHECK(closed.buffers().size() == 8);
+  for (const GradBuffer* one : closed.buffers()) {
+    CAPTURE(one->parameter());
+    CHECK(one->touched());
+    CHECK(one->accumulator().name() == (contains(one->parameter(), ".norm.") ? "kahan" : "bf16"));
+  }
+}
+
 TEST_CASE("loss scales that could only go wrong are refused") {
   for (const LossScaleConfig& config :
        {LossScaleConfig{.initial = 0.25}, LossScaleConfig{.growth = INFINITY},

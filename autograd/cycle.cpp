@@ -3,11 +3,8 @@
 #include "accrue/autograd/cycle_state.h"
 
 namespace accrue {
-namespace {
 
 using Phase = CycleState::Phase;
-
-}  // namespace
 
 void CycleState::deposit(Tape& tape, const Loss& loss) {
   const Tensor& value = loss.sum().value();
@@ -78,13 +75,12 @@ ClosedCycle Cycle::run(std::span<const int64_t> samples, MicroSize size, int64_t
                        const MicroLoss& loss) {
   const Range range(state_->device, "cycle");
   // Sums that could not hold what was added go through the same micro-batches again, once.
-  for (int attempt = 0; attempt < 2; ++attempt) {
+  for (bool again = false;; again = true) {
     const std::vector<Piece> todo = pieces(samples, size, declared);
-    if (!todo.empty()) run(samples, todo, loss);  // empty: stopped at the last edge
-    if (state_->finish()) break;
-    if (attempt == 0) state_->clear();
+    if (!todo.empty()) run(samples, todo, loss);    // empty: stopped at the last edge
+    if (again || state_->finish()) return close();  // which throws where they still cannot
+    state_->clear();
   }
-  return close();
 }
 
 void Cycle::run(std::span<const int64_t> samples, std::span<const Piece> todo,

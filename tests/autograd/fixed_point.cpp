@@ -57,6 +57,25 @@ TEST_CASE("fixed point that overflows runs the cycle again, once, and has learne
   }
 }
 
+TEST_CASE("fixed point that overflows again, since its second pass is another, is an error") {
+  Dot model;
+  initialize(model, {single.device, single.dtype}, Seed{1});
+  const Rows batch = random_rows(6, 64, 1, single, 1);
+  Cycle cycle(parameters(model), {.accumulate = {{"*", accumulators::fixed_point()}}});
+  double size = 1;
+  const auto growing = [&](const Rows& rows) { return model.loss(rows, size *= 1e3); };
+  const std::string message =
+      message_of<Failure>([&] { (void)cycle.run(batch, {.samples = 2}, growing); });
+  CHECK_MESSAGE(contains(message, "overflow"), message);
+  CHECK(cycle.micro_batches() == MicroStep{0});
+  CHECK(cycle.index() == CycleIndex{0});
+  const auto steady = [&](const Rows& rows) { return model.loss(rows, 1); };
+  Cycle wide(parameters(model), {.accumulate = {{"*", accumulators::f64()}}});
+  const Many expected = sums_of(wide.run(batch, {.samples = 2}, steady));
+  const Many sums = sums_of(cycle.run(batch, {.samples = 2}, steady));
+  CHECK(relative_error(sums, expected) <= 2 * u_f32);
+}
+
 TEST_CASE("fixed point that overflows by hand: close() says so, the next attempt succeeds") {
   Dot model;
   initialize(model, {single.device, single.dtype}, Seed{1});

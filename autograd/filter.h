@@ -20,8 +20,6 @@ class MicroGrads {
   /// cos(A, g_k) with the sums A so far; none before the first deposit, or where an accumulator has
   /// no sum before the cycle's end; 0 where either is zero, NaN where a length is not finite.
   std::optional<double> cosine() const;
-  std::optional<double> known_norm() const { return norm_; }
-  std::optional<double> known_cosine() const { return cosine_; }
 
  private:
   std::span<const std::shared_ptr<GradBuffer>> buffers_;
@@ -57,7 +55,7 @@ std::shared_ptr<const Filter> clip(double limit);
 std::shared_ptr<const Filter> agreement(double tau);
 /// Drops a micro-batch whose loss (before its backward) or gradient is not finite.
 std::shared_ptr<const Filter> drop_non_finite();
-/// Keeps all, and has norm and, where sums run, cosine computed for Cycle::records().
+/// Keeps all: for the norm and, where sums run, cosine in Cycle::records().
 std::shared_ptr<const Filter> observe();
 /// "clip:1.5", "agreement:0.9", "drop-non-finite", "observe". Throws BadArgument that lists them.
 std::shared_ptr<const Filter> parse(std::string_view choice);

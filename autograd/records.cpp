@@ -47,8 +47,8 @@ void Records::loss(const Tensor& sum, const Tensor& count, std::optional<int64_t
 void Records::judged(double factor, const MicroGrads& gradients) {
   MicroRecord& row = rows_.back();
   row.factor = factor;
-  row.gradient_norm = gradients.known_norm();
-  row.cosine = gradients.known_cosine();
+  row.gradient_norm = gradients.norm();
+  row.cosine = gradients.cosine();
 }
 
 void Records::dropped() { rows_.back().factor = 0; }

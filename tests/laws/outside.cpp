@@ -77,7 +77,7 @@ TEST_CASE("an accumulator that hides an overflow takes no loss scale; one that c
     if (accumulator->bears_drops())
       CHECK_NOTHROW(made(dropping)());
     else
-      CHECK(contains(message_of<BadArgument>(made(dropping)), name + ", which counts on what"));
+      CHECK(contains(message_of<BadArgument>(made(dropping)), name + ", whose sums do not bear"));
   }
 }
 

@@ -14,7 +14,8 @@ namespace accrue::checkpoint {
 // The checksum is over all bytes of the file, its own digits read as zeros.
 constexpr const char* checksum_key = "xxh3_128";
 constexpr const char* format_key = "accrue_checkpoint";
-constexpr const char* format = "2";  // 1 had a SHA-256 and no format key
+constexpr const char* format = "2";
+constexpr const char* format_1_key = "sha256";  // it had no format key
 
 /// Optimizer steps done, and micro-batches done of the cycle after them.
 struct Position {

@@ -226,6 +226,11 @@ TEST_CASE("a whole file of another format is an error that names both, not passe
   CHECK(contains(newer, "expected format 2"));
   CHECK(contains(newer, "got format 3"));
   CHECK(contains(newer, "step-2.safetensors"));
+  // The first format had another checksum and did not name itself.
+  write_safetensors(folder.file("step-2.safetensors"),
+                    {{"x", Tensor::scalar(1, DType::f32, Device::cpu())}},
+                    {{checkpoint::format_1_key, "0"}});
+  CHECK(contains(message_of<BadArgument>([&] { run.checkpoint.load(); }), "got format 1"));
   write_format(folder.file("step-2.safetensors"), checkpoint::format);
   CHECK(contains(message_of<BadArgument>([&] { run.checkpoint.load(); }), "model."));
   // Any other safetensors file is no checkpoint.

@@ -127,6 +127,7 @@ void run(Options o) {
   std::ofstream log(o.log);
   require(o.log.empty() || log, "[log] expected to write '", o.log,
           "', got an error; try another file");
+  if (o.log.empty()) log.clear();  // nothing was asked for
   std::vector<Column> columns;
   Json cycles = Json::array();
   for (int64_t k : {1, 2, 4, 8}) {
@@ -143,6 +144,7 @@ void run(Options o) {
                            {"cycles", cycles}}
                           .dump()
                           .c_str());
+  if (!log) throw Failure(text("[log] expected to write '", o.log, "', got an error"));
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ inline void choose_f32_products(const std::string& word, Device device) {
 }
 
 /// Runs `body`, which may return the exit status; an exception becomes one line on stderr and the
-/// status.
+/// status. So does a result that could not be printed: on a full disk, say.
 template <class Body>
 int run_program(const char* name, Body&& body) {
   const auto fail = [name](const std::exception& error, const char* advice, int status) {
@@ -81,10 +81,14 @@ int run_program(const char* name, Body&& body) {
     return status;
   };
   try {
+    int status = 0;
     if constexpr (std::is_void_v<decltype(body())>)
-      return body(), 0;
+      body();
     else
-      return body();
+      status = body();
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+      throw Failure("expected to print to standard output, got an error; is the disk full?");
+    return status;
   } catch (const WrongUsage& error) {
     const bool advised = std::string_view(error.what()).find("; try ") != std::string_view::npos;
     return fail(error, advised ? "" : "; try --help", 2);

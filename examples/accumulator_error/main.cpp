@@ -80,6 +80,7 @@ void run(const Options& o) {
   std::ofstream log(o.log);
   require(o.log.empty() || log, "[log] expected to write '", o.log,
           "', got an error; try another file");
+  if (o.log.empty()) log.clear();  // nothing was asked for
   std::vector<Gradients> all{
       gpt_gradients(o.gradients, show),  // first: it may refuse the text
       drawn_gradients("one_sign", "g = 1 ± 0.3, rounded to bf16", 1, 0.3, o.gradients),
@@ -114,6 +115,7 @@ void run(const Options& o) {
                            {"equal_terms", ones}}
                           .dump()
                           .c_str());
+  if (!log) throw Failure(text("[log] expected to write '", o.log, "', got an error"));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <utility>
 
 #include "../json.h"
 #include "../program.h"
@@ -32,11 +33,14 @@ void dry_run(const Options& options, const Data& data) {
   const ModeScope dry(Mode::dry);
   Training training(options, data);
   const bool saves = !options.checkpoint.empty();
+  const bool early =
+      saves && (options.interval_in_micro_batches || options.checkpoint_interval < options.steps);
   if (saves && options.interval_in_micro_batches) training.at_edge = [&] { training.save(); };
-  if (saves) training.save();
+  if (early) training.save();
   training.step();
-  if (saves) training.step();  // the copy of the step before still lies in memory
+  if (early) training.step();  // the copy of the step before still lies in memory
   training.validate();
+  if (saves) training.save();
   const MemoryUse use = options.device.backend->memory->use(/*dry=*/true);
   for (int tag = 0; tag < tag_count; ++tag)
     std::printf("%-12s %15lld bytes at most\n", std::string(tag_names[tag]).c_str(),
@@ -146,9 +150,15 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
   };
   if (!training.unlogged.empty())
     complete(Json::parse(training.unlogged));  // stopped in validation
+  int64_t before = training.batch();
   for (int64_t step = first + 1; step <= o.steps; ++step) {
     const double began = seconds_now();
     const int64_t batch = training.batch();
+    if (batch != std::exchange(before, batch)) {
+      display.clear();
+      std::printf("step %lld: batches of %lld sequences from here on\n",
+                  static_cast<long long>(step), static_cast<long long>(batch));
+    }
     const int64_t samples = training.samples;  // a cycle under way has done some of the batch's
     const StepReport report = training.step();
     const double rate = static_cast<double>((training.samples - samples) * o.model.context) /

@@ -146,8 +146,10 @@ StepReport Training::try_step() {
   return report;
 }
 
-bool Training::hopeless(const StepReport& report) const {
-  return report.skipped && !(scale && scale->value() > 1);
+bool Training::hopeless(const StepReport& report) {
+  skipped = report.skipped ? skipped + 1 : 0;
+  const int patience = options.accumulation.filter == "drop-non-finite" ? 10 : 1;
+  return skipped >= patience && !(scale && scale->value() > 1);
 }
 
 StepReport Training::step() {
@@ -156,8 +158,9 @@ StepReport Training::step() {
     throw Failure(text("[train_gpt] expected a finite loss and gradient in step ",
                        report.step.value + 1, ", got ", report.mean_loss, " and ",
                        report.gradient_norm,
-                       "; nothing was changed; try a new run with a smaller --lr, or with "
-                       "--filter drop-non-finite"));
+                       skipped > 1 ? text(" as in the ", skipped - 1, " before") : "",
+                       "; nothing was changed; try a new run with a smaller --lr",
+                       skipped > 1 ? "" : ", or with --filter drop-non-finite"));
   return report;
 }
 

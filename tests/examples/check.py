@@ -5,6 +5,7 @@
 """
 import csv
 import json
+import math
 import shutil
 import unittest
 from pathlib import Path
@@ -112,11 +113,14 @@ class Programs(ProgramCase):
     def test_a_dry_run_predicts_the_peak_to_the_byte(self):
         for flags in ([], ["--dtype", "bf16"], ["--recompute", "block", "--accumulate", "kahan"],
                       ["--positions", "rope", "--norm", "rms", "--activation", "swiglu", "--untied"],
-                      ["--device", "reference", "--dropout", 0.1]):
+                      ["--device", "reference", "--dropout", 0.1],
+                      ["--checkpoint", self.folder / "at the end"],
+                      ["--checkpoint", self.folder / "each", "--checkpoint-interval", 1]):
             with self.subTest(flags=flags):
-                predicted = self.train("--dry-run", *flags)
+                predicted = self.train("--dry-run", "--steps", 2, *flags)
                 measured = self.train("--steps", 2, *flags)
                 self.assertEqual(predicted["peak_bytes"], measured["peak_bytes"])
+                self.assertEqual(predicted["peak_bytes_total"], measured["peak_bytes_total"])
                 self.assertEqual(predicted["parameters"], measured["parameters"])
 
     def test_verify_finds_no_error_beyond_accumulator_and_arithmetic(self):
@@ -128,6 +132,8 @@ class Programs(ProgramCase):
             self.assertIn("3 samples in f64", lines[0])  # how long it will take comes first
             result = json.loads(lines[-1])
             self.assertTrue(result["verified"])
+            # An estimate, on a machine that does other things meanwhile.
+            self.assertLess(abs(math.log10(result["estimated_seconds"] / result["seconds"])), 1)
             self.assertEqual(result["micro_batches"], 2)
             errors = [one["error"] for one in result["parameters"]]
             names = [one["name"] for one in result["parameters"]]

@@ -6,9 +6,10 @@ training that diverges.
 """
 import json
 import re
+import subprocess
 import unittest
 
-from program_case import TINY, ProgramCase, run
+from program_case import BIN, TINY, ProgramCase, run
 
 
 class BadInput(ProgramCase):
@@ -153,6 +154,29 @@ class BadInput(ProgramCase):
         self.refused(1, str(nowhere), "one_cycle", "--data", self.text, "--log", nowhere)
         self.refused(1, "missing", "accumulator_error", "--data", self.folder / "missing")
         self.refused(1, str(nowhere), "accumulator_error", "--data", self.text, "--log", nowhere)
+
+    def test_a_result_that_cannot_be_printed_is_an_error(self):
+        data, log = ["--data", self.text], ["--log", "/dev/full"]
+        small = ["--k-max", 2, "--elements", 512, "--training-steps", 1]
+        for program, flags in (("train_gpt", [*data, *TINY, "--steps", 1]), ("train_gpt", ["--help"]),
+                               ("one_cycle", data), ("by_hand", []), ("readme", [self.text]),
+                               ("accumulator_error", [*data, *small]), ("adam_moments", ["--help"])):
+            with self.subTest(program=program, flags=flags), open("/dev/full", "w") as full:
+                done = subprocess.run([BIN / program, *map(str, flags)], stdout=full, cwd=self.folder,
+                                      stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("disk full", done.stderr)
+        for program, flags in (("one_cycle", data), ("accumulator_error", [*data, *small])):
+            with self.subTest(program=program):
+                done = run(program, *flags, *log)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("[log] expected to write '/dev/full'", done.stderr)
+
+    def test_with_a_filter_that_drops_ten_lost_cycles_in_a_row_stop_the_run(self):
+        flags = ["--data", self.text, *TINY, "--lr", 1e30, "--min-lr", 1e30, "--clip", 0, "--warmup", 0,
+                 "--filter", "drop-non-finite", "--steps", 50]
+        done = self.refused(1, "as in the 9 before", "train_gpt", *flags)
+        self.assertNotIn("--filter", done.stderr)
 
     def test_a_loss_that_is_not_finite_stops_the_run_and_spares_what_was_saved(self):
         folder = self.folder / "checkpoint"

@@ -25,6 +25,12 @@ class Schedules(ProgramCase):
         plain = self.logged(*flags, "--batch-schedule", "0:5,2:20,4:3")
         self.assertEqual({line["lr"] for line in plain}, {1e-3})
 
+    def test_a_run_says_from_which_step_on_the_batch_is_another(self):
+        flags = ["--data", self.text, *TINY, "--steps", 6, "--batch-schedule", "0:5,2:20,4:3"]
+        said = [line for line in run("train_gpt", *flags).stdout.splitlines() if "batches" in line]
+        self.assertEqual(said, ["step 3: batches of 20 sequences from here on",
+                                "step 5: batches of 3 sequences from here on"])
+
     def test_a_warm_up_keeps_its_length_in_tokens(self):
         flags = ["--steps", 20, "--warmup", 8]  # of 5 sequences: 40
         for batch, steps in ((5, 8), (10, 4), (3, 14)):

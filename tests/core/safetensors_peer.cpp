@@ -92,4 +92,8 @@ TEST_CASE("we read what the safetensors package writes") {
     CHECK(std::ranges::equal(file.bytes(name), std::span(bytes, expected.bytes())));
   }
   CHECK_THROWS_AS(file.tensor("truth", Device::reference()), BadArgument);
+  const Tensor bf16 =
+      SafetensorsFile(folder.file("theirs-bf16")).tensor("bf16", Device::reference());
+  CHECK(bf16.dtype() == DType::bf16);
+  CHECK(bf16.to_vector() == std::vector<double>{1.5, -2, infinity});
 }

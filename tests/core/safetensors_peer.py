@@ -44,6 +44,13 @@ def read(path):
 def write(path):
     arrays = dict(ARRAYS, truth=np.array([True]))
     safetensors.numpy.save_file(arrays, path, METADATA)
+    # NumPy has no bfloat16: the package itself takes its bytes, since 0.8 by their address.
+    if hasattr(safetensors, "TensorSpec"):
+        upper = safetensors.TensorSpec(dtype="bfloat16", shape=[3], data_ptr=BF16.ctypes.data,
+                                       data_len=BF16.nbytes)
+    else:
+        upper = {"dtype": "bfloat16", "shape": [3], "data": BF16.tobytes()}
+    safetensors.serialize_file({"bf16": upper}, path + "-bf16")
 
 
 {"read": read, "write": write}[sys.argv[1]](sys.argv[2])

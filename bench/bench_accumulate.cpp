@@ -68,6 +68,14 @@ void add_all(Field& field, int64_t micro) {
   });
 }
 
+// Within each round, so that a slow spell of the machine falls on both.
+std::vector<double> ratios(const Contender& one, const Contender& other) {
+  std::vector<double> result;
+  for (size_t i = 0; i < one.seconds.size(); ++i)
+    result.push_back(one.seconds[i] / other.seconds[i]);
+  return result;
+}
+
 // Records are kept in every cycle, so there is none without them to compare with.
 double seconds_of_a_record() {
   constexpr int micro_batches = 1000;
@@ -103,7 +111,7 @@ void run(int argc, char** argv) {
   flags.add_positive("--micro-batch", micro, "sequences");
   flags.add_positive("--effective-batch", effective, "sequences");
   flags.add_positive("--cycles", cycles, "measured cycles of each");
-  flags.add("--only", only, "names of the choices to time beside f32");
+  flags.add("--only", only, "names of the choices to time beside the baseline and f32");
   if (!flags.parse(argc, argv)) return;
 
   Field field{config, dtype == "bf16" ? DType::bf16 : DType::f32};
@@ -111,7 +119,8 @@ void run(int argc, char** argv) {
   add_all(field, micro);
   if (!only.empty())
     std::erase_if(field.all, [&](const auto& one) {
-      return one->name != "baseline" && std::ranges::find(only, one->name) == only.end();
+      return one->name != "baseline" && one->name != "f32" &&
+             std::ranges::find(only, one->name) == only.end();
     });
   const TokenBatch batch = random_batch(field.config, effective, Device::cpu());
   for (int round = 0; round <= cycles; ++round) {
@@ -131,21 +140,22 @@ void run(int argc, char** argv) {
   nlohmann::json rows;
   for (const auto& one : field.all) {
     const double seconds = median(one->seconds);
-    // Within a round, so that a slow spell of the machine falls on both.
-    std::vector<double> ratios;
-    for (size_t i = 0; i < one->seconds.size(); ++i)
-      ratios.push_back(one->seconds[i] / field.all[0]->seconds[i]);
-    const double over = median(ratios);
+    const std::vector<double> over = ratios(*one, *field.all[0]);
+    const double over_f32 = median(ratios(*one, *field.all[1]));
+    const auto [least, most] = std::ranges::minmax(over);
     rows.push_back({{"choice", one->name},
                     {"micro_batch", one->micro_batch},
                     {"seconds_per_cycle", seconds},
-                    {"over_baseline", over},
-                    {"least", *std::ranges::min_element(ratios)},
-                    {"most", *std::ranges::max_element(ratios)},
+                    {"over_baseline", median(over)},
+                    {"least", least},
+                    {"most", most},
+                    {"over_f32", over_f32},
                     {"transient_gradient_bytes", one->gradient_bytes}});
-    std::fprintf(stderr, "%-16s micro-batch %2ld: %.4f s a cycle, %.3f x baseline (%.3f to %.3f)\n",
-                 one->name.c_str(), static_cast<long>(one->micro_batch), seconds, over,
-                 *std::ranges::min_element(ratios), *std::ranges::max_element(ratios));
+    std::fprintf(stderr,
+                 "%-16s micro-batch %2ld: %.4f s a cycle, %.3f x baseline (%.3f to %.3f), "
+                 "%.3f x f32 sums of the same micro-batches\n",
+                 one->name.c_str(), static_cast<long>(one->micro_batch), seconds, median(over),
+                 least, most, over_f32);
   }
   // Of a micro-batch of one sample, the shortest there is.
   const double record = seconds_of_a_record();

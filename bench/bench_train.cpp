@@ -22,7 +22,7 @@ struct Work {
   std::vector<int64_t> micro_batches;
   int64_t effective = 0, chunk = 0;
   int cycles = 5;
-  bool profile = false;
+  bool profile = false, turns = false;
 };
 
 // What is known of one micro-batch size.
@@ -39,6 +39,14 @@ struct Trained {
 // sooner.
 int64_t distinct_layers(const Work& work) {
   return work.device.on_host() ? work.config.layers : std::min<int64_t>(work.config.layers, 4);
+}
+
+// Says that this program stands still until it reads a line, so that another may run meanwhile.
+void await_turn() {
+  std::printf("ready\n");
+  std::fflush(stdout);
+  for (int c = std::getchar(); c != '\n'; c = std::getchar())
+    if (c == EOF) throw Failure("--turns: expected a line for each cycle, got the input's end");
 }
 
 std::vector<Trained> untrained(const Work& work) {
@@ -66,6 +74,7 @@ std::vector<Trained> train(const Work& work) {
     for (Trained& one : all) {
       memory.reset_peak();
       reset_profile();
+      if (work.turns) await_turn();
       const double start = now();
       optimizer.step(cycle.run(batch, {one.micro_batch}, [&](const TokenBatch& micro) {
         return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets, -100,
@@ -140,6 +149,7 @@ nlohmann::json compare(const Work& work) {
     for (int t = 0; t < tag_count; ++t) bytes[std::string(tag_names[t])] = one.memory.peak[t];
     rows.push_back({{"micro_batch", micro},
                     {"seconds_per_cycle", seconds},
+                    {"seconds_by_cycle", one.cycles},
                     {"over_first", seconds / trained[0].seconds()},
                     {"tokens_per_second", tokens / seconds},
                     {"gflops", rate},
@@ -179,6 +189,8 @@ void add_flags(examples::CommandLine& flags, Work& work, Words& words) {
   flags.add_positive("--chunk", work.chunk, "rows of logits at a time (256; on a GPU all)");
   flags.add_positive("--cycles", work.cycles, "measured cycles of each size");
   flags.add_switch("--profile", work.profile, "seconds of each kernel in the last cycle");
+  flags.add_switch("--turns", work.turns,
+                   "say `ready` and wait for a line before each cycle (bench/peers/compare.py)");
   flags.add_switch("--engine", words.engine, "only the engine: kernels that do nothing");
   flags.add_positive("--engine-micro-batches", words.engine_micro,
                      "micro-batches of the engine's cycle");

@@ -55,6 +55,13 @@ class Gpt(nn.Module):
         self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
         self.h = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.ln_f = nn.LayerNorm(width)
+        # GPT-2's own. With PyTorch's embeddings of deviation 1, whose head is tied to them, softmax
+        # has denormal probabilities, and cycles become ten times slower within a few steps.
+        for name, one in self.named_parameters():
+            if one.ndim == 2:
+                nn.init.normal_(one, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(one)
 
     def forward(self, ids):
         x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1], device=ids.device))
@@ -118,6 +125,8 @@ def read_flags():
     parser.add_argument("--context", type=int)
     parser.add_argument("--vocabulary", type=int)
     parser.add_argument("--cycles", type=int, default=5)
+    parser.add_argument("--turns", action="store_true",
+                        help="say `ready` and wait for a line before each cycle (compare.py)")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
     parser.add_argument("--tf32", action="store_true", help="products of f32 on tensor cores")
     parser.add_argument("--eager", action="store_true", help="no torch.compile on a GPU")
@@ -173,6 +182,9 @@ def main():
     seconds = {micro: [] for micro in micros}
     for round_ in range(args.cycles + 1):
         for micro in micros:
+            if args.turns:
+                print("ready", flush=True)
+                input()
             start = time.perf_counter()
             cycle(micro)
             if round_:
@@ -180,7 +192,8 @@ def main():
     flops = effective * context * 6 * (
         layers * 12 * width ** 2 + useful_vocabulary * width + layers * width * context)
     middle = {m: statistics.median(s) for m, s in seconds.items()}
-    rows = [{"micro_batch": m, "seconds_per_cycle": s, "over_first": s / middle[micros[0]],
+    rows = [{"micro_batch": m, "seconds_per_cycle": s, "seconds_by_cycle": seconds[m],
+             "over_first": s / middle[micros[0]],
              "tokens_per_second": effective * context / s, "gflops": flops / s * 1e-9}
             for m, s in middle.items()]
     result = {**versions(device), "model": args.model, "dtype": args.dtype, "context": context,

@@ -15,8 +15,19 @@ from pathlib import Path
 BIN = Path(sys.argv.pop(1))
 
 
-def run(name, *flags):
-    return subprocess.run([BIN / name, *map(str, flags)], capture_output=True, text=True, check=False)
+COMPARE = Path(__file__).parents[2] / "bench" / "peers" / "compare.py"
+# In PyTorch's place: half a second for each of two cycles, the first of which does not count.
+PEER = """#!/usr/bin/env python3
+for _ in range(2):
+    print("ready", flush=True)
+    input()
+print('{"torch": "none", "rows": [{"seconds_by_cycle": [0.5], "tokens_per_second": 1}]}')
+"""
+
+
+def run(name, *flags, given=None):
+    return subprocess.run([BIN / name, *map(str, flags)], input=given, capture_output=True, text=True,
+                          check=False)
 
 
 class Bench(unittest.TestCase):
@@ -40,6 +51,37 @@ class Bench(unittest.TestCase):
         self.assertEqual([row["micro_batch"] for row in result["rows"]], [2, 1])
         for row in result["rows"]:
             self.positive(row["gflops"], row["of_best_gemm"], row["over_floor"], row["over_first"])
+
+    def test_cycles_wait_for_their_turns(self):
+        flags = ["--model", "width128", "--context", 8, "--vocabulary", 128, "--effective-batch", 2,
+                 "--micro-batch", 2, 1, "--cycles", 1, "--turns"]
+        ended = run("bench_train", *flags, given="\n" * 4)  # two sizes, two rounds
+        lines = ended.stdout.splitlines()
+        self.assertEqual((ended.returncode, lines[:-1]), (0, ["ready"] * 4), ended.stderr)
+        self.assertEqual([len(row["seconds_by_cycle"]) for row in json.loads(lines[-1])["rows"]],
+                         [1, 1])
+        ended = run("bench_train", *flags, given="\n" * 3)
+        self.assertEqual((ended.returncode, ended.stdout), (1, "ready\n" * 4))
+        self.assertIn("--turns: expected a line for each cycle", ended.stderr)
+
+    def test_a_peer_takes_turns_with_training(self):
+        with tempfile.TemporaryDirectory() as folder:
+            peer = Path(folder) / "python"
+            peer.write_text(PEER)
+            peer.chmod(0o755)
+            flags = ["--work", "width128:f32:12", "--cycles", "1", "--threads", "2"]
+            ended = subprocess.run([sys.executable, COMPARE, BIN, "--python", peer, *flags],
+                                   capture_output=True, text=True, check=False)
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            result = json.loads(ended.stdout)
+            self.positive(result["over_torch"], result["over_floor"])
+            own = 12 * 64 / result["tokens_per_second"]  # seconds of its one cycle
+            self.assertAlmostEqual(result["over_torch"] * own, 0.5, places=6)
+            peer.write_text("#!/bin/sh\necho no torch here >&2; exit 3\n")
+            ended = subprocess.run([sys.executable, COMPARE, BIN, "--python", peer, *flags],
+                                   capture_output=True, text=True, check=False)
+            self.assertEqual(ended.returncode, 1)
+            self.assertIn("no torch here", ended.stderr)
 
     def test_kernels(self):
         result, _ = self.result("bench_kernels", "--mib", 1, "--repeats", 1,
@@ -66,7 +108,9 @@ class Bench(unittest.TestCase):
         self.assertEqual(rows["baseline"]["micro_batch"], 4)
         self.assertEqual(rows["kahan"]["micro_batch"], 2)
         self.assertGreaterEqual(len(rows), 14)  # seven accumulators, two tiers, the others
-        self.positive(result["record_microseconds"], *(row["over_baseline"] for row in rows.values()))
+        self.positive(result["record_microseconds"], *(row["over_baseline"] for row in rows.values()),
+                      *(row["over_f32"] for row in rows.values()))
+        self.assertEqual(rows["f32"]["over_f32"], 1)
 
     def test_checkpoints(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-// Tokens over a mapped file: opening a gigabyte of text takes no memory of its own.
+// Tokens over a mapped file, which takes no memory of its own where each byte is a token.
 #include "accrue/nn/tokens.h"
 
 #include <algorithm>

@@ -3,6 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
+#include <sstream>
+
 #include "accrue/core/error.h"
 #include "core/temporary.h"
 
@@ -33,6 +36,30 @@ TEST_CASE("a file's tokens are what its tokenizer makes of its text") {
       CHECK(tokens.vocabulary() == tokenizer.vocabulary());
     }
   }
+}
+
+TEST_CASE("a file of which each byte is a token stays mapped, one with wider characters does not") {
+  if (!std::ifstream("/proc/self/maps")) {
+    MESSAGE("skipped: no /proc/self/maps here");
+    return;
+  }
+  const auto mapped = [](const std::string& path) {
+    std::ostringstream maps;
+    maps << std::ifstream("/proc/self/maps").rdbuf();
+    return contains(maps.str(), path);
+  };
+  const TemporaryFolder folder;
+  const std::string ascii = folder.write("ascii", "plain"), wide = folder.write("wide", "größer");
+  {
+    const auto held = {Tokens::from_file(ascii, TokenizerKind::character).tokens,
+                       Tokens::from_file(wide, TokenizerKind::character).tokens};
+    CHECK(held.size() == 2);
+    CHECK(mapped(ascii));
+    CHECK(!mapped(wide));
+    const Tokens bytes = Tokens::from_file(wide, TokenizerKind::byte).tokens;
+    CHECK(mapped(wide));
+  }
+  CHECK(!mapped(ascii));
 }
 
 TEST_CASE("a file reads with the tokenizer of another text, or is refused for its first stranger") {

@@ -76,6 +76,14 @@ void check(const Accumulation& a) {
                 ", which keeps no sums, got ", a.accumulate);
 }
 
+void check_micro_batches(const Accumulation& a, int64_t most) {
+  for (const auto& [pattern, one] : accumulators::parse(a.accumulate, own_accumulators()))
+    require_usage(one->name() != "sign_vote" || most <= SignVote::most,
+                  "--accumulate sign_vote: expected at most ", SignVote::most,
+                  " micro-batches in the largest batch, got ", most,
+                  "; try a larger --micro-batch");
+}
+
 std::string in_flags(std::string message, const Accumulation& a) {
   // What the flags chose decides which other accumulator there is.
   const std::string f32 = into_moments(a) ? "--consume close" : "--accumulate f32";

@@ -51,6 +51,7 @@ void check_choices(const Options& o) {
   const ModeScope dry(Mode::dry);
   const Gpt model = make_model(o, 2);
   const std::shared_ptr<BatchSchedule> batches = make_batches(o);
+  check_micro_batches(o.accumulation, (batches->largest() + unit(o) - 1) / unit(o));
   AdamW matrices(decayed(parameters(model)), adamw(o, batches, o.weight_decay));
   AdamW vectors(parameters(model).except(decayed(parameters(model))), adamw(o, batches, 0));
   try {

@@ -45,6 +45,7 @@ class BadInput(ProgramCase):
                 ("--consume close", [*into_moments, "--batch-by", "noise"]),
                 ("--accumulate f32", ["--accumulate", "median_of_means", "--filter", "drop-non-finite"]),
                 ("--accumulate f32", ["--accumulate", "sign_vote", "--loss-scale", 8]),
+                ("127 micro-batches", ["--accumulate", "sign_vote", "--batch-schedule", "0:4,9:256"]),
                 ("--accumulate f32", ["--accumulate", "sign_vote", "--filter", "drop-non-finite"])):
             # Said before the text is looked for.
             done = self.refused(2, word, "train_gpt", "--data", self.folder / "none", *TINY, *flags)

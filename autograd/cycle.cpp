@@ -119,7 +119,7 @@ ClosedCycle Cycle::close() {
     throw Failure(
         "[close] expected sums within the range of their units, got an overflow or units too "
         "coarse; the cycle is idle again and has learned another range: run the same micro-batches "
-        "once more");
+        "once more (as run() has done: its closure's losses are others in the second pass)");
   }
   for (const auto& buffer : state_->buffers) buffer->close();
   state_->phase = Phase::closed;

@@ -59,8 +59,8 @@ void check(const Accumulator& one, const CycleOptions& options) {
           "when the loss scale overflows; ", one.name(), " hides it; train in bf16, or use f32");
   require(one.bears_drops() || !options.filter || !options.filter->may_drop(),
           "[cycle] expected a filter that drops nothing with ", one.name(),
-          ", whose sums do not bear a micro-batch less; got ",
-          options.filter ? options.filter->name() : "", "; use the filter clip, or sums of f32");
+          ", which cannot lose a micro-batch; got ", options.filter ? options.filter->name() : "",
+          "; use the filter clip, or sums of f32");
   require(one.running_sum() || !options.noise_scale, "[cycle] the noise scale reads the sum after ",
           "the first micro-batch; ", one.name(), " has none; use f32 or kahan");
   require(!one.may_overflow() || !options.consume, "[cycle] sums of ", one.name(),

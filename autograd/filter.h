@@ -28,7 +28,7 @@ class MicroGrads {
 };
 
 /// Sees each micro-batch's gradient, all parameters together, before any of it is folded. This
-/// costs the bytes of all gradients.
+/// costs the bytes of all gradients, and for the records their norm and cosine.
 struct Filter {
   virtual ~Filter() = default;
   /// With what it was told, so that a checkpoint knows it again: "clip:1.5".

@@ -124,10 +124,9 @@ void run(Options o) {
       tokens,
       {.context = o.model.context, .batch = o.effective_batch, .seed = o.seed, .device = device});
   const TokenBatch batch = loader.next();
-  std::ofstream log(o.log);
-  require(o.log.empty() || log, "[log] expected to write '", o.log,
-          "', got an error; try another file");
-  if (o.log.empty()) log.clear();  // nothing was asked for
+  std::ofstream log;
+  if (!o.log.empty()) log.open(o.log);
+  require(!log.fail(), "[log] expected to write '", o.log, "', got an error; try another file");
   std::vector<Column> columns;
   Json cycles = Json::array();
   for (int64_t k : {1, 2, 4, 8}) {
@@ -144,7 +143,8 @@ void run(Options o) {
                            {"cycles", cycles}}
                           .dump()
                           .c_str());
-  if (!log) throw Failure(text("[log] expected to write '", o.log, "', got an error"));
+  if (!log)
+    throw Failure(text("[log] expected to write '", o.log, "', got an error; is the disk full?"));
 }
 
 }  // namespace

@@ -3,11 +3,13 @@
 #pragma once
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -86,8 +88,9 @@ int run_program(const char* name, Body&& body) {
       body();
     else
       status = body();
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-      throw Failure("expected to print to standard output, got an error; is the disk full?");
+    if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == 0)
+      throw Failure(text("expected to print to standard output, got: ",
+                         std::generic_category().message(errno)));
     return status;
   } catch (const WrongUsage& error) {
     const bool advised = std::string_view(error.what()).find("; try ") != std::string_view::npos;

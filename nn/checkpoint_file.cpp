@@ -98,15 +98,17 @@ SafetensorsFile open_verified(const std::string& path, bool& other_format) {
   SafetensorsFile file(path);
   const auto& metadata = file.metadata();
   const auto place = checksum_place(file.file());
-  const bool first = !place && metadata.contains(format_1_key);
-  require(place || first, "[checkpoint] expected a checksum in '", path,
-          "', got none; was it written by a checkpoint?");
-  const char* at = reinterpret_cast<const char*>(file.file().data()) + place.value_or(0);
-  require(first || std::string_view(at, digits) == checksum(file.file(), *place),
-          "[checkpoint] expected the contents of '", path,
-          "' to have the checksum they were written with, got another: the file is damaged");
-  const auto named = metadata.find(format_key);
-  const std::string version = named != metadata.end() ? named->second : first ? "1" : "none";
+  const bool named = metadata.contains(format_key);
+  std::string version = named ? metadata.at(format_key) : "none";
+  if (!place && !named && metadata.contains(format_1_key)) {
+    version = "1";
+  } else {
+    require(place.has_value(), "[checkpoint] expected a checksum in '", path,
+            "', got none; was it written by a checkpoint?");
+    const std::string_view sum(reinterpret_cast<const char*>(file.file().data()) + *place, digits);
+    require(sum == checksum(file.file(), *place), "[checkpoint] expected the contents of '", path,
+            "' to have the checksum they were written with, got another: the file is damaged");
+  }
   other_format = version != format;
   require(!other_format, "[checkpoint] expected format ", format, " in '", path, "', got format ",
           version, "; try the version of accrue that wrote it, or begin anew in another folder");

@@ -33,8 +33,7 @@ std::string checksum_placeholder();
 /// Writes a file (see write_whole) whose checksum is still the placeholder, with its checksum: the
 /// disk begins before the sum is known. Throws BadArgument where it has no empty place.
 void write_sealed(const std::string& path, std::span<const std::byte> file);
-/// Throws BadArgument if the file is damaged, or if it is whole and of another format.
-/// `other_format` then says which.
+/// Throws BadArgument if the file is damaged or, with `other_format`, if it is of another format.
 SafetensorsFile open_verified(const std::string& path, bool& other_format);
 
 }  // namespace accrue::checkpoint

@@ -58,7 +58,7 @@ def check_lines(root):
         if lines > most:
             yield f"{name}: {lines} lines, at most {most}; split it"
     if total >= LIBRARY_LINES:
-        yield f"{', '.join(LIBRARY)}: {total} lines together, at most {LIBRARY_LINES}"
+        yield f"{', '.join(LIBRARY)}: {total} lines together, {LIBRARY_LINES} or more"
 
 
 def part_of(path):
@@ -139,7 +139,7 @@ def self_test():
     mistakes = {
         "501 lines, at most 500": {"tests/long.py": "x = 1\n" * 501},
         "100 lines, at most 99": {"examples/by_hand.cpp": "int x;\n" * 100},
-        "lines together, at most 15000": {f"core/f{i}.h": filler for i in range(31)},
+        "lines together, 15000 or more": {f"core/f{i}.h": filler for i in range(31)},
         "core may not include autograd": {"core/tensor.h": '#include "accrue/autograd/tape.h"\n'},
         "core may not include core/cpu": {"core/tensor.h": '#include "accrue/core/cpu/vector.h"\n'},
         "core/cpu may not include core/reference":

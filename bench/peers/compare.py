@@ -18,7 +18,7 @@ WORKS = ["width128:f32:12,1", "width128:bf16:12", "width384:f32:16,1", "width384
          "gpt2:f32:4", "gpt2:bf16:4"]
 
 
-class Peer:
+class Trainer:
     """A program with --turns: it runs a cycle for each line that it is sent."""
 
     def __init__(self, command):
@@ -30,17 +30,22 @@ class Peer:
         self.wait()
 
     def wait(self):
-        line = self.process.stdout.readline()
-        if line == "ready\n":
-            return
-        if self.process.wait() != 0 or not line:
+        last = ""
+        for line in self.process.stdout:
+            if line == "ready\n":
+                return
+            last = line
+        if self.process.wait() != 0 or not last:
             self.errors.seek(0)
             sys.exit(f"{' '.join(map(str, self.command))} failed:\n{self.errors.read()[-1000:]}")
-        self.result = json.loads(line)
+        self.result = json.loads(last)
 
     def turn(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # wait() says what it died of
         self.wait()
 
 
@@ -49,11 +54,11 @@ def train(work, options):
     model, dtype, sizes = work.split(":")
     flags = ["--model", model, "--dtype", dtype, "--micro-batch", *sizes.split(","),
              "--cycles", options.cycles]
-    ours = Peer([options.bin / "bench_train", *flags])
-    torch = Peer([options.python, Path(__file__).with_name("train_torch.py"), *flags,
+    ours = Trainer([options.bin / "bench_train", *flags])
+    torch = Trainer([options.python, Path(__file__).with_name("train_torch.py"), *flags,
                   "--threads", options.threads])
     cycles = 0
-    while ours.result is None:
+    while ours.result is None or torch.result is None:
         print(f"{work}: cycle {cycles} of {len(sizes.split(',')) * (options.cycles + 1)}",
               file=sys.stderr, end="\r")
         ours.turn()
@@ -72,6 +77,9 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    for work in options.work:
+        if work.count(":") != 2:
+            parser.error(f"--work: expected MODEL:DTYPE:SIZES as in {WORKS[0]}, got {work}")
     for work in options.work:
         ours, torch = train(work, options)
         for row, other in zip(ours["rows"], torch["rows"]):

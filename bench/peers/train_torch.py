@@ -55,11 +55,12 @@ class Gpt(nn.Module):
         self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
         self.h = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.ln_f = nn.LayerNorm(width)
-        # GPT-2's own. With PyTorch's embeddings of deviation 1, whose head is tied to them, softmax
-        # has denormal probabilities, and cycles become ten times slower within a few steps.
+        # GPT-2's own. With PyTorch's embeddings of deviation 1, to which the head is tied, softmax
+        # has denormal probabilities, and cycles become nine times slower within six steps.
         for name, one in self.named_parameters():
             if one.ndim == 2:
-                nn.init.normal_(one, std=0.02)
+                residual = name.endswith(("c_proj.weight", "c_out.weight"))
+                nn.init.normal_(one, std=0.02 / (2 * layers) ** 0.5 if residual else 0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(one)
 

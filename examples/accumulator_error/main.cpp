@@ -77,10 +77,9 @@ void run(const Options& o) {
     line.show(static_cast<double>(done) / static_cast<double>(all),
               [&] { return text(what, ": ", done, " of ", all); });
   };
-  std::ofstream log(o.log);
-  require(o.log.empty() || log, "[log] expected to write '", o.log,
-          "', got an error; try another file");
-  if (o.log.empty()) log.clear();  // nothing was asked for
+  std::ofstream log;
+  if (!o.log.empty()) log.open(o.log);
+  require(!log.fail(), "[log] expected to write '", o.log, "', got an error; try another file");
   std::vector<Gradients> all{
       gpt_gradients(o.gradients, show),  // first: it may refuse the text
       drawn_gradients("one_sign", "g = 1 ± 0.3, rounded to bf16", 1, 0.3, o.gradients),
@@ -115,7 +114,8 @@ void run(const Options& o) {
                            {"equal_terms", ones}}
                           .dump()
                           .c_str());
-  if (!log) throw Failure(text("[log] expected to write '", o.log, "', got an error"));
+  if (!log)
+    throw Failure(text("[log] expected to write '", o.log, "', got an error; is the disk full?"));
 }
 
 }  // namespace

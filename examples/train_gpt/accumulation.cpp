@@ -78,10 +78,10 @@ void check(const Accumulation& a) {
 
 void check_micro_batches(const Accumulation& a, int64_t most) {
   for (const auto& [pattern, one] : accumulators::parse(a.accumulate, own_accumulators()))
-    require_usage(one->name() != "sign_vote" || most <= SignVote::most,
+    require_usage(!dynamic_cast<const SignVote*>(one.get()) || most <= SignVote::most,
                   "--accumulate sign_vote: expected at most ", SignVote::most,
-                  " micro-batches in the largest batch, got ", most,
-                  "; try a larger --micro-batch");
+                  " micro-batches in the largest batch, got ", most, "; try a larger ",
+                  a.reproducible == "run" ? "--micro-batch" : "--granule");
 }
 
 std::string in_flags(std::string message, const Accumulation& a) {

@@ -26,7 +26,7 @@ std::string in_flags(std::string message, const Accumulation& choice);
 /// None, unless the flags ask for one or the dtype needs one.
 std::shared_ptr<LossScale> loss_scale_for(const Accumulation& choice, DType dtype);
 /// Throws WrongUsage where an accumulator cannot add so many micro-batches in one cycle.
-void check_micro_batches(const Accumulation& a, int64_t most);
+void check_micro_batches(const Accumulation& choice, int64_t most);
 /// Whether the chosen accumulator, filter or consumption is another computation, beyond rounding,
 /// where micro-batches have another size.
 bool depends_on_micro_batches(const Accumulation& choice);

@@ -63,7 +63,8 @@ void find_lr(const Options& options, const Data& data) {
   for (bool more = true; more;) {
     const double began = seconds_now();
     const StepReport report = training.try_step();
-    if (report.skipped && !training.hopeless(report)) continue;  // once more with a smaller scale
+    // Once more: with a smaller scale, or with a batch of which not all is dropped.
+    if (report.skipped && !training.hopeless()) continue;
     more = test.update(report);
     const double rate = report.count / (seconds_now() - began);
     if (report.skipped) break;

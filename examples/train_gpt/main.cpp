@@ -158,6 +158,7 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
       display.clear();
       std::printf("step %lld: batches of %lld sequences from here on\n",
                   static_cast<long long>(step), static_cast<long long>(batch));
+      std::fflush(stdout);
     }
     const int64_t samples = training.samples;  // a cycle under way has done some of the batch's
     const StepReport report = training.step();
@@ -254,6 +255,9 @@ int run(const Options& options) {
   if (training.cycle.step() == Step{})
     say(text("not one step was taken: the loss or gradient of all ", skipped(training),
              " cycles was not finite; try a smaller --lr or --loss-scale"));
+  else if (training.lost_in_a_row > 0)
+    say(text("no step was taken in the last ", training.lost_in_a_row,
+             " cycles, whose losses or gradients were not finite; try a smaller --lr"));
   if (options.sample > 0) std::printf("\n%s\n\n", training.sample_text().c_str());
   const MemoryUse use = options.device.backend->memory->use();
   Json result;

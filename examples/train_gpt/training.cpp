@@ -140,6 +140,8 @@ StepReport Training::try_step() {
   const std::optional<Prefix> prefix = closed.prefix();
   const StepReport report = accrue::step(std::move(closed), matrices, vectors);
   loader.skip();
+  const bool lost = report.skipped && !(scale && scale->value() > 1);
+  lost_in_a_row = lost ? lost_in_a_row + 1 : 0;
   if (ema) ema->update(report);
   noise.update(prefix, report);
   if (const auto known = noise_scale(); known && !report.skipped)
@@ -147,21 +149,19 @@ StepReport Training::try_step() {
   return report;
 }
 
-bool Training::hopeless(const StepReport& report) {
-  skipped = report.skipped ? skipped + 1 : 0;
-  const int patience = options.accumulation.filter == "drop-non-finite" ? 10 : 1;
-  return skipped >= patience && !(scale && scale->value() > 1);
+bool Training::hopeless() const {
+  return lost_in_a_row >= (options.accumulation.filter == "drop-non-finite" ? 10 : 1);
 }
 
 StepReport Training::step() {
   const StepReport report = try_step();
-  if (hopeless(report))
-    throw Failure(text("[train_gpt] expected a finite loss and gradient in step ",
-                       report.step.value + 1, ", got ", report.mean_loss, " and ",
-                       report.gradient_norm,
-                       skipped > 1 ? text(" as in the ", skipped - 1, " before") : "",
-                       "; nothing was changed; try a new run with a smaller --lr",
-                       skipped > 1 ? "" : ", or with --filter drop-non-finite"));
+  if (hopeless())
+    throw Failure(
+        text("[train_gpt] expected a finite loss and gradient in step ", report.step.value + 1,
+             ", got ", report.mean_loss, " and ", report.gradient_norm,
+             lost_in_a_row > 1 ? text(" as in the ", lost_in_a_row - 1, " cycles before") : "",
+             "; nothing was changed; try a new run with a smaller --lr",
+             options.accumulation.filter.empty() ? ", or with --filter drop-non-finite" : ""));
   return report;
 }
 

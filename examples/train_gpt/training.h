@@ -37,9 +37,9 @@ struct Training {
   StepReport step();
   /// The same, but a step that is not finite is only reported as skipped.
   StepReport try_step();
-  /// Skipped, and no loss scale may still shrink; with a filter that drops, the tenth in a row: all
-  /// micro-batches of one may have been bad.
-  bool hopeless(const StepReport& report);
+  /// The last step was lost: skipped, and no loss scale may still shrink. With drop-non-finite, so
+  /// were ten in a row: all micro-batches of one may have been bad.
+  bool hopeless() const;
   /// Mean loss over the validation windows, or over `--eval-batches` of them, evenly spread. Throws
   /// Stopped between two micro-batches; nothing has changed then.
   Validation validate();
@@ -74,8 +74,8 @@ struct Training {
   std::function<void()> at_edge;  // called between micro-batches
   /// Called often with what is under way, a step or a validation, and the part of it that is done.
   std::function<void(const char* what, double part)> told;
-  int64_t samples = 0;  // trained on by this process
-  int skipped = 0;      // cycles, the last ones
+  int64_t samples = 0;    // trained on by this process
+  int lost_in_a_row = 0;  // of this process's last cycles
 
  private:
   CycleOptions choices();

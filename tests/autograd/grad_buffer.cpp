@@ -47,9 +47,6 @@ const std::vector<Transition>& transitions() {
       {"clear", [](GradBuffer& b) { b.clear(); }, {empty, empty, empty}},
       {"finish", [](GradBuffer& b) { b.finish(); }, {empty, open, closed}},
       {"weigh", [](GradBuffer& b) { b.weigh(0.5), b.weigh(0); }, {empty, open, closed}},
-      // What a graph was captured with, whatever the capture left behind.
-      {"leave touched", [](GradBuffer& b) { b.leave(true); }, {open, open, open}},
-      {"leave untouched", [](GradBuffer& b) { b.leave(false); }, {empty, empty, empty}},
       {"orphan", [](GradBuffer& b) { b.orphan(); }, {closed, closed, closed}},
   };
   return all;

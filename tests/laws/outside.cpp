@@ -53,7 +53,9 @@ TEST_CASE("a gradient that is not finite shows in the sum of those that declare 
       CAPTURE(poison);
       Feed feed(accumulator, 16);
       feed.facts.divisor = 5;
-      const auto bad = [=](int64_t k, int64_t w) { return k == 1 && w == 3 ? poison : noise(k, w); };
+      const auto bad = [=](int64_t k, int64_t w) {
+        return k == 1 && w == 3 ? poison : noise(k, w);
+      };
       const Numbers sums = feed.cycle(micro_gradients(5, 16, bad));
       CHECK(std::isfinite(sums[3]) == !accumulator->shows_non_finite());
     }
@@ -77,7 +79,8 @@ TEST_CASE("an accumulator that hides an overflow takes no loss scale; one that c
     if (accumulator->bears_drops())
       CHECK_NOTHROW(made(dropping)());
     else
-      CHECK(contains(message_of<BadArgument>(made(dropping)), name + ", whose sums do not bear"));
+      CHECK(contains(message_of<BadArgument>(made(dropping)),
+                     name + ", which cannot lose a micro-batch"));
   }
 }
 

@@ -233,12 +233,17 @@ TEST_CASE("a whole file of another format is an error that names both, not passe
   CHECK(contains(message_of<BadArgument>([&] { run.checkpoint.load(); }), "got format 1"));
   write_format(folder.file("step-2.safetensors"), checkpoint::format);
   CHECK(contains(message_of<BadArgument>([&] { run.checkpoint.load(); }), "model."));
-  // Any other safetensors file is no checkpoint.
-  write_safetensors(folder.file("step-2.safetensors"),
-                    {{"x", Tensor::scalar(1, DType::f32, Device::cpu())}});
-  REQUIRE(run.checkpoint.load());
-  REQUIRE(run.checkpoint.warnings().size() == 1);
-  CHECK(contains(run.checkpoint.warnings()[0], "step-2.safetensors"));
+  // Any other safetensors file is no checkpoint, nor is one that only says that it is.
+  using Metadata = std::map<std::string, std::string>;
+  for (const Metadata& claims :
+       {Metadata{},
+        Metadata{{checkpoint::format_1_key, "0"}, {checkpoint::format_key, checkpoint::format}}}) {
+    write_safetensors(folder.file("step-2.safetensors"),
+                      {{"x", Tensor::scalar(1, DType::f32, Device::cpu())}}, claims);
+    REQUIRE(run.checkpoint.load());
+    REQUIRE(run.checkpoint.warnings().size() == 1);
+    CHECK(contains(run.checkpoint.warnings()[0], "step-2.safetensors"));
+  }
 }
 
 TEST_CASE("a cycle under way with another accumulator is refused, naming both") {

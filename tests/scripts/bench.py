@@ -16,8 +16,9 @@ BIN = Path(sys.argv.pop(1))
 
 
 COMPARE = Path(__file__).parents[2] / "bench" / "peers" / "compare.py"
-# In PyTorch's place: half a second for each of two cycles, the first of which does not count.
+# In PyTorch's place: two cycles, of which the second counts and is said to take half a second.
 PEER = """#!/usr/bin/env python3
+print("a library's notice")
 for _ in range(2):
     print("ready", flush=True)
     input()

@@ -88,9 +88,10 @@ int run_program(const char* name, Body&& body) {
       body();
     else
       status = body();
-    if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == 0)
+    const int error = std::fflush(stdout) != 0 ? errno : 0;
+    if ((error != 0 || std::ferror(stdout) != 0) && status == 0)
       throw Failure(text("expected to print to standard output, got: ",
-                         std::generic_category().message(errno)));
+                         error == 0 ? "an error" : std::generic_category().message(error)));
     return status;
   } catch (const WrongUsage& error) {
     const bool advised = std::string_view(error.what()).find("; try ") != std::string_view::npos;

@@ -56,7 +56,7 @@ def train(work, options):
              "--cycles", options.cycles]
     ours = Trainer([options.bin / "bench_train", *flags])
     torch = Trainer([options.python, Path(__file__).with_name("train_torch.py"), *flags,
-                  "--threads", options.threads])
+                     "--threads", options.threads])
     cycles = 0
     while ours.result is None or torch.result is None:
         print(f"{work}: cycle {cycles} of {len(sizes.split(',')) * (options.cycles + 1)}",

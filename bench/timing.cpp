@@ -41,6 +41,14 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+std::pair<double, double> interval_of_median(std::vector<double> values) {
+  std::ranges::sort(values);
+  // How many values lie below the median is binomial, nearly normal: n / 2 ± 1.96 √n / 2.
+  const double count = static_cast<double>(values.size());
+  const size_t rank = static_cast<size_t>(std::max(1.0, count / 2 - 0.98 * std::sqrt(count))) - 1;
+  return {values[rank], values[values.size() - 1 - rank]};
+}
+
 double median(std::vector<double> values) {
   std::ranges::sort(values);
   return values[values.size() / 2];

@@ -10,6 +10,10 @@ namespace accrue::bench {
 double now();
 double median(std::vector<double> values);
 
+/// Two of the values, between which the median of what they are drawn from lies with 95 %; of fewer
+/// than six, the least and the greatest, with less.
+std::pair<double, double> interval_of_median(std::vector<double> values);
+
 /// Waits until the device has done all that was enqueued: one number travels to the host.
 void wait(Device device);
 

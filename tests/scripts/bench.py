@@ -112,6 +112,10 @@ class Bench(unittest.TestCase):
         self.positive(result["record_microseconds"], *(row["over_baseline"] for row in rows.values()),
                       *(row["over_f32"] for row in rows.values()))
         self.assertEqual(rows["f32"]["over_f32"], 1)
+        for row in rows.values():
+            for ratio in ("over_baseline", "over_f32"):
+                least, most = row[f"{ratio}_95"]
+                self.assertTrue(least <= row[ratio] <= most, row)
 
     def test_checkpoints(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -57,9 +57,9 @@ MicroScope::~MicroScope() {
 }
 
 void MicroScope::backward(const Loss& loss) {
-  require_order(current(),
-                "[backward] expected one call in a micro-batch, got "
-                "another; begin the next micro-batch");
+  require_order(
+      current(),
+      "[backward] expected one call in a micro-batch, got another; begin the next micro-batch");
   state_->phase = Phase::broken;  // until all deposits are in
   state_->deposit(*tape_, loss);
   state_->records.end();
@@ -111,8 +111,7 @@ void Cycle::run_one_by_one(std::span<const int64_t> samples, std::span<const Pie
 
 ClosedCycle Cycle::close() {
   require_order(state_->phase == Phase::edge,
-                "[close] expected a cycle between two micro-batches, got "
-                "one that is ",
+                "[close] expected a cycle between two micro-batches, got one that is ",
                 phase_name(state_->phase), state_->phase == Phase::broken ? "; try discard()" : "");
   if (!state_->finish()) {
     state_->clear();
@@ -129,8 +128,7 @@ ClosedCycle Cycle::close() {
 
 void Cycle::discard() {
   require_order(state_->phase != Phase::closed,
-                "[discard] expected a cycle under way, got a closed one; "
-                "drop its ClosedCycle");
+                "[discard] expected a cycle under way, got a closed one; drop its ClosedCycle");
   state_->clear();
 }
 

@@ -16,10 +16,10 @@ std::shared_ptr<const Accumulator> choice_for(const ParameterState& parameter,
       break;
     }
   if (options.reproducible != Reproducible::ranks || chosen->name() == "fixed_point") return chosen;
-  require(chosen->name() == "f32" || chosen->name() == "tree",
-          "[cycle] expected sums that do not depend on who adds them, for reproducible = ranks; "
-          "got ",
-          chosen->name(), " for ", parameter.name, "; try tree or fixed_point");
+  require(
+      chosen->name() == "f32" || chosen->name() == "tree",
+      "[cycle] expected sums that do not depend on who adds them, for reproducible = ranks; got ",
+      chosen->name(), " for ", parameter.name, "; try tree or fixed_point");
   return accumulators::tree();
 }
 
@@ -39,9 +39,9 @@ void check_patterns(const Parameters& parameters, const CycleOptions& options) {
     require(matching, "[cycle] expected a pattern that matches a parameter's name for ",
             choice->name(), ", got ", pattern, "; names are such as ",
             parameters.list.front()->name, " and ", parameters.list.back()->name, "; try *");
-    require(deciding, "[cycle] expected ", choice->name(), ':', pattern,
-            " to decide for some parameter, but earlier patterns match them all; put it before "
-            "them");
+    require(
+        deciding, "[cycle] expected ", choice->name(), ':', pattern,
+        " to decide for some parameter, but earlier patterns match them all; put it before them");
   }
 }
 
@@ -79,15 +79,15 @@ void check(const CycleOptions& options, const Parameters& parameters) {
           "[cycle] expected either to step in backward or to measure the noise scale, which needs "
           "the norm of the whole cycle's sums; consume at close, or set noise_scale = false");
   require(!options.skip_non_finite,
-          "[cycle] expected either to step in backward or to skip cycles "
-          "that are not finite: by the time the gradient is known, parameters were updated; set "
-          "skip_non_finite = false, or consume at close");
+          "[cycle] expected either to step in backward or to skip cycles that are not finite: by "
+          "the time the gradient is known, parameters were updated; set skip_non_finite = false, "
+          "or consume at close");
   require(!options.loss_scale,
-          "[cycle] expected either to step in backward or a loss scale, whose "
-          "overflow must be undone; consume at close, or train in bf16");
+          "[cycle] expected either to step in backward or a loss scale, whose overflow must be "
+          "undone; consume at close, or train in bf16");
   require(!options.filter,
-          "[cycle] expected either to step in backward or a filter, which judges a "
-          "whole micro-batch's gradient; consume at close, or drop the filter");
+          "[cycle] expected either to step in backward or a filter, which judges a whole "
+          "micro-batch's gradient; consume at close, or drop the filter");
   options.consume->check(options, parameters);
 }
 
@@ -95,12 +95,11 @@ void check(const CycleOptions& options, const Parameters& parameters) {
 void check_replay(const std::vector<std::shared_ptr<GradBuffer>>& buffers) {
   for (const auto& one : buffers)
     for (const auto& other : buffers)
-      require(
-          !one->accumulator().may_overflow() || other->accumulator().undoable(),
-          "[cycle] expected sums that can be thrown away where others may overflow and make the "
-          "cycle run again; got ",
-          other->accumulator().name(), " for ", other->parameter(), " and ",
-          one->accumulator().name(), " for ", one->parameter(), "; use f32 for the latter");
+      require(!one->accumulator().may_overflow() || other->accumulator().undoable(),
+              "[cycle] expected sums that can be thrown away where others may overflow and make "
+              "the cycle run again; got ",
+              other->accumulator().name(), " for ", other->parameter(), " and ",
+              one->accumulator().name(), " for ", one->parameter(), "; use f32 for the latter");
 }
 
 }  // namespace

@@ -19,8 +19,8 @@ uint64_t hash_samples(std::span<const int64_t> samples) {
 const std::shared_ptr<GradBuffer>& CycleState::buffer(const ParameterState& parameter) const {
   const auto found = buffer_of.find(&parameter);
   require(found != buffer_of.end(), "[cycle] expected ", parameter.name,
-          " in the cycle or frozen, got "
-          "neither; add it to the cycle's parameters, or freeze(parameters(model).matching(\"",
+          " in the cycle or frozen, got neither; add it to the cycle's parameters, or "
+          "freeze(parameters(model).matching(\"",
           parameter.name, "\"))");
   return buffers[found->second];
 }
@@ -32,8 +32,7 @@ std::unique_ptr<Tape> CycleState::tape(Tape::Run run, std::span<const int64_t> s
 
 void CycleState::require_edge(const char* call) const {
   require_order(phase == Phase::idle || phase == Phase::edge, "[", call,
-                "] expected a cycle that is idle "
-                "or between two micro-batches, got one that is ",
+                "] expected a cycle that is idle or between two micro-batches, got one that is ",
                 phase_name(phase),
                 phase == Phase::closed ? "; step it or drop its ClosedCycle" : "; try discard()");
 }
@@ -63,8 +62,8 @@ void CycleState::begin_micro_batch(int64_t samples) {
 
 void CycleState::add(const Loss& loss, const Tensor& value) {
   require(shares.value_or(loss.is_share()) == loss.is_share(),
-          "[cycle] expected one denominator per "
-          "cycle, got counted losses and shares; use one kind of Loss for all its micro-batches");
+          "[cycle] expected one denominator per cycle, got counted losses and shares; use one kind "
+          "of Loss for all its micro-batches");
   require(!loss.is_share() || !options.filter || !options.filter->may_drop(),
           "[cycle] expected counted losses with the filter ",
           options.filter ? options.filter->name() : "",

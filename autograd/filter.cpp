@@ -112,10 +112,8 @@ std::shared_ptr<const Filter> parse(std::string_view choice) {
   if (name == "agreement") return agreement(number_in(choice, colon));
   if (choice == "drop-non-finite") return drop_non_finite();
   if (choice == "observe") return observe();
-  throw BadArgument(
-      text("[filter] expected clip:LIMIT, agreement:TAU, drop-non-finite or observe, "
-           "got ",
-           choice));
+  throw BadArgument(text(
+      "[filter] expected clip:LIMIT, agreement:TAU, drop-non-finite or observe, got ", choice));
 }
 
 }  // namespace filters

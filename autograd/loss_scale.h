@@ -26,8 +26,7 @@ class LossScale {
                 config.smallest > 0 && config.smallest <= config.initial &&
                 config.growth_interval > 0,
             "[loss scale] expected finite initial ≥ smallest > 0, finite growth ≥ 1, backoff in "
-            "(0, 1], "
-            "interval > 0, got ",
+            "(0, 1], interval > 0, got ",
             config.initial, ", ", config.growth, ", ", config.backoff, ", ", config.smallest, ", ",
             config.growth_interval);
   }

@@ -59,8 +59,7 @@ void Tape::keys_at(const Tensor& keys) {
 
 const Tensor& Tape::samples(Device device) {
   require(!sample_indices_.empty(),
-          "[random] expected the samples' global indices, got none; try "
-          "Recording with samples");
+          "[random] expected the samples' global indices, got none; try Recording with samples");
   if (!samples_)
     samples_ = Tensor::of<int64_t>({static_cast<int64_t>(sample_indices_.size())}, sample_indices_,
                                    device);

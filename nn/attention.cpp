@@ -95,9 +95,8 @@ Var causal_attention(const Var& qkv, int64_t heads, double p, const RandomSite& 
     op.samples = tape->samples(qkv.device());
     op.key = tape->random_key(site);
     require(op.samples.elements() == qkv.shape()[0],
-            "[attention] expected dimension 0 to be the "
-            "micro-batch's ",
-            op.samples.elements(), " samples, got ", qkv.shape());
+            "[attention] expected dimension 0 to be the micro-batch's ", op.samples.elements(),
+            " samples, got ", qkv.shape());
   }
   return record("attention", std::move(op), qkv);
 }

@@ -61,9 +61,8 @@ Var dropout(const Var& x, double p, const RandomSite& site) {
   if (!tape || p == 0) return x;
   const Tensor& samples = tape->samples(x.device());
   require(x.shape().rank > 0 && x.shape()[0] % samples.elements() == 0,
-          "[dropout] expected dimension 0 "
-          "to hold the micro-batch's ",
-          samples.elements(), " samples, got ", x.shape());
+          "[dropout] expected dimension 0 to hold the micro-batch's ", samples.elements(),
+          " samples, got ", x.shape());
   return record("dropout", DropoutOp{p, samples, tape->random_key(site)}, x);
 }
 

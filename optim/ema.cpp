@@ -27,8 +27,7 @@ double Ema::decay_after(Step done) const {
 
 void Ema::update(const StepReport& report) {
   require_order(!swapped_,
-                "[ema] expected the model's own weights, got the averages; end the "
-                "EmaScope first");
+                "[ema] expected the model's own weights, got the averages; end the EmaScope first");
   if (report.skipped) return;
   const double gain = 1 - decay_after(report.step);
   for (size_t i = 0; i < averages_.size(); ++i) {

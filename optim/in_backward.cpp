@@ -26,11 +26,10 @@ struct InBackward final : Consumption {
   void check(const CycleOptions&, const Parameters& parameters) const override {
     for (const Optimizer* one : optimizers)
       require(one->clip() == 0,
-              "[in_backward] expected no clip by the global norm, which is known "
-              "only when backward is over, got ",
+              "[in_backward] expected no clip by the global norm, which is known only when "
+              "backward is over, got ",
               one->clip(),
-              "; clip each micro-batch by a filter "
-              "and consume at close, or set clip = 0");
+              "; clip each micro-batch by a filter and consume at close, or set clip = 0");
     for (const auto& one : parameters.list)
       require(one->frozen || places.contains(one.get()),
               "[in_backward] expected each of the cycle's parameters in an optimizer, got ",

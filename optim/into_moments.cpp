@@ -37,11 +37,10 @@ struct IntoMoments final : Accumulator {
     adam.check_counts(facts.shares);
     if (facts.divisor == 0) return;  // nothing counts: the cycle will be skipped
     require(facts.divisor > 0, "[", name(),
-            "] expected the total of the cycle's counts before its "
-            "first backward; give the batch a count(), or use Loss::share");
+            "] expected the total of the cycle's counts before its first backward; give the batch "
+            "a count(), or use Loss::share");
     require(exponent == 0 || facts.micro_batches > 0, "[", name(),
-            "] expected the number of "
-            "micro-batches beforehand; use Cycle::run or Cycle::split");
+            "] expected the number of micro-batches beforehand; use Cycle::run or Cycle::split");
     const double share = std::pow(static_cast<double>(facts.micro_batches), exponent);
     adam.fold(*buffer.parameter_state(), micro, facts.divisor, exponent == 0 ? 1 : share,
               write == Write::set, facts.index);

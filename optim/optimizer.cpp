@@ -137,15 +137,13 @@ void check_partition(const Gathered& gathered, std::span<Optimizer* const> optim
       require(++owners[one.get()] == 1, "[step] expected each parameter in one optimizer, got ",
               one->name, " in two");
       require(gathered.sum_of.contains(one.get()) || one->frozen,
-              "[step] expected parameters of the "
-              "cycle, got ",
-              one->name, ", which is not; add it to the cycle");
+              "[step] expected parameters of the cycle, got ", one->name,
+              ", which is not; add it to the cycle");
     }
   for (const auto& [parameter, sum] : gathered.sum_of)
     require(owners.contains(parameter) || parameter->frozen,
-            "[step] expected each of the cycle's "
-            "parameters in an optimizer, got ",
-            parameter->name, " in none");
+            "[step] expected each of the cycle's parameters in an optimizer, got ", parameter->name,
+            " in none");
 }
 
 }  // namespace

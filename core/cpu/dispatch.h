@@ -27,20 +27,16 @@ inline void with_float(DType type, const Body& body) {
 template <class Body>
 inline void with_any(DType type, const Body& body) {
   switch (type) {
-    case DType::f32:
-      return body(float{});
     case DType::f64:
       return body(double{});
-    case DType::bf16:
-      return body(BFloat16{});
-    case DType::f16:
-      return body(Float16{});
     case DType::i32:
       return body(int32_t{});
     case DType::i64:
       return body(int64_t{});
     case DType::u8:
       return body(uint8_t{});
+    default:
+      return with_float(type, body);
   }
 }
 

@@ -1,9 +1,11 @@
 // Binary and Unary: one pass over memory each.
-#include "accrue/core/functors/elementwise.h"
+#include <functional>
+
 #include "accrue/core/cpu/dense.h"
 #include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/matmul_parts.h"
 #include "accrue/core/cpu/strided.h"
+#include "accrue/core/functors/elementwise.h"
 
 namespace accrue::cpu {
 namespace {
@@ -11,34 +13,21 @@ namespace {
 using kernel::BinaryFormula;
 using kernel::UnaryFormula;
 
-struct Add {
-  template <class Number>
-  static Number value(Number a, Number b) {
-    return a + b;
-  }
-};
-struct Multiply {
-  template <class Number>
-  static Number value(Number a, Number b) {
-    return a * b;
-  }
-};
-
 template <class Formula, class T, class How>
 void binary_run(const T* a, int64_t step_a, const T* b, int64_t step_b, T* y, int64_t step_y,
                 int64_t n, How how) {
   if (step_a == 1 && step_b == 1 && step_y == 1) {
     by_register(0, n, [=](int64_t i, auto mover) {
-      put(how, mover, y + i, Formula::value(mover.load(a + i), mover.load(b + i)));
+      put(how, mover, y + i, Formula()(mover.load(a + i), mover.load(b + i)));
     });
   } else if (step_a == 1 && step_b == 0 && step_y == 1) {
     const Floats other = all_of(to_float(*b));
     by_register(0, n, [=](int64_t i, auto mover) {
-      put(how, mover, y + i, Formula::value(mover.load(a + i), other));
+      put(how, mover, y + i, Formula()(mover.load(a + i), other));
     });
   } else {
     for (int64_t i = 0; i < n; ++i)
-      put(how, y[i * step_y], Formula::value(to_float(a[i * step_a]), to_float(b[i * step_b])));
+      put(how, y[i * step_y], Formula()(to_float(a[i * step_a]), to_float(b[i * step_b])));
   }
 }
 
@@ -67,7 +56,7 @@ void binary_of(const kernel::Binary& args) {
       const int64_t count = std::min(block, n - i);
       read_block(a, offsets[0] + i * step_a, step_a, count, left);
       read_block(b, offsets[1] + i * step_b, step_b, count, right);
-      for (int64_t j = 0; j < count; ++j) left[j] = Formula::value(left[j], right[j]);
+      for (int64_t j = 0; j < count; ++j) left[j] = Formula()(left[j], right[j]);
       write_block(left, y, offsets[2] + i * step_y, step_y, count, write);
     }
   });
@@ -98,9 +87,9 @@ constexpr int64_t work_of_exp = 4;  // simple operations
 
 void binary(const kernel::Binary& args, void*) {
   if (args.formula == BinaryFormula::add)
-    binary_of<Add>(args);
+    binary_of<std::plus<>>(args);
   else
-    binary_of<Multiply>(args);
+    binary_of<std::multiplies<>>(args);
 }
 
 void unary(const kernel::Unary& args, void*) {

@@ -4,44 +4,23 @@
 namespace accrue {
 
 Device Device::reference() {
-  static const Backend backend{"reference", &host_allocator(), is_floating,
-                               Kernels{
-                                   {nullptr, accrue::reference::matmul},
-                                   {nullptr, accrue::reference::copy},
-                                   {nullptr, accrue::reference::sum_to},
-                                   {nullptr, accrue::reference::fill},
-                                   {nullptr, accrue::reference::binary},
-                                   {nullptr, accrue::reference::unary},
-                                   {nullptr, accrue::reference::unary_backward},
-                                   {nullptr, accrue::reference::matmul_unary},
-                                   {nullptr, accrue::reference::matmul_unary_backward},
-                                   {nullptr, accrue::reference::scale},
-                                   {nullptr, accrue::reference::norm},
-                                   {nullptr, accrue::reference::norm_backward},
-                                   {nullptr, accrue::reference::dropout},
-                                   {nullptr, accrue::reference::attention},
-                                   {nullptr, accrue::reference::attention_backward},
-                                   {nullptr, accrue::reference::rope},
-                                   {nullptr, accrue::reference::embedding},
-                                   {nullptr, accrue::reference::embedding_backward},
-                                   {nullptr, accrue::reference::cross_entropy},
-                                   {nullptr, accrue::reference::cross_entropy_backward},
-                                   {nullptr, accrue::reference::count_targets},
-                                   {nullptr, accrue::reference::squared_error},
-                                   {nullptr, accrue::reference::squared_error_backward},
-                                   {nullptr, accrue::reference::dot},
-                                   {nullptr, accrue::reference::sgd},
-                                   {nullptr, accrue::reference::adam},
-                                   {nullptr, accrue::reference::map<fold::Add>},
-                                   {nullptr, accrue::reference::map<fold::AddTwo>},
-                                   {nullptr, accrue::reference::map<fold::AddThree>},
-                                   {nullptr, accrue::reference::map<fold::Kahan>},
-                                   {nullptr, accrue::reference::map<fold::Average>},
-                                   {nullptr, accrue::reference::map<fold::Swap>},
-                                   {nullptr, accrue::reference::stochastic_add},
-                                   {nullptr, accrue::reference::fixed_point_add},
-                               }};
-  return {&backend};
+  using namespace accrue::reference;
+  const auto with = []<class Args>(void (*run)(const Args&, void*)) {
+    return Kernel<Args>{nullptr, run};
+  };
+  // In the order of Kernels: the types of the arguments hold it.
+  static const Backend table{
+      "reference", &host_allocator(), is_floating,
+      Kernels(with(matmul), with(copy), with(sum_to), with(fill), with(binary), with(unary),
+              with(unary_backward), with(matmul_unary), with(matmul_unary_backward), with(scale),
+              with(norm), with(norm_backward), with(dropout), with(attention),
+              with(attention_backward), with(rope), with(embedding), with(embedding_backward),
+              with(cross_entropy), with(cross_entropy_backward), with(count_targets),
+              with(squared_error), with(squared_error_backward), with(dot), with(sgd), with(adam),
+              with(map<fold::Add>), with(map<fold::AddTwo>), with(map<fold::AddThree>),
+              with(map<fold::Kahan>), with(map<fold::Average>), with(map<fold::Swap>),
+              with(stochastic_add), with(fixed_point_add))};
+  return {&table};
 }
 
 }  // namespace accrue

@@ -53,6 +53,7 @@ class GradBuffer final : public Node {
   /// It has been through backward. After the last one a folded buffer folds.
   void used() override;
   Tensor input() const override { return parameter_->working(); }
+  const std::string* owner() const override { return &parameter_->name; }
   /// This micro-batch's gradient; absent where it is not collected.
   Tensor& micro() { return micro_; }
   /// Folds what is there. For schedules in which several micro-batches are under way.

@@ -27,8 +27,14 @@ void OperationNode::pass(const Tensor& dy) {
     Node::pass(dy);
 }
 
+std::string OperationNode::label() {
+  for (const Input& input : inputs())
+    if (input.node && input.node->owner()) return text(name(), ' ', *input.node->owner());
+  return std::string(name());
+}
+
 void OperationNode::pull(bool keep_saved) {
-  const Range range(device, name());
+  const Range range(device, [&] { return label(); });
   const Tensor dy = std::move(slot);
   slot = Tensor();
   std::array<Edge, max_inputs> edges;

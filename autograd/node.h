@@ -32,6 +32,7 @@ struct Node {
   virtual void used() {}
   /// What operations read when their tape runs again.
   virtual Tensor input() const = 0;
+  virtual const std::string* owner() const { return nullptr; }  // name of a leaf's parameter
 
   int32_t index = -1;          // position on its tape; −1: a leaf
   bool needs_gradient = true;  // false: made of constants alone, on a tape that runs later
@@ -55,8 +56,7 @@ class Edge {
 
 struct Input {
   std::shared_ptr<Node> node;  // null: a constant
-  std::unique_ptr<const Tensor>
-      kept;  // only where the tape may run again and the node will not have the value
+  std::unique_ptr<const Tensor> kept;  // where the tape runs again and the node lacks its value
 };
 
 /// An operation on a tape. Its value lives in the Vars that hold it; the node keeps only what
@@ -76,6 +76,7 @@ struct OperationNode : Node {
   void pass(const Tensor& dy) override;
   Tensor input() const override { return value; }
 
+  std::string label();  // for profilers: its name, and the first parameter that it reads
   /// Runs the rule on the gradient in the slot, which dies here.
   void pull(bool keep_saved);
 

@@ -44,7 +44,7 @@ Var record(std::shared_ptr<OperationNode> node, std::span<const Var* const> inpu
 }
 
 Tensor Tape::forward(OperationNode& node, Values in) {
-  const Range range(in.empty() ? Device() : in[0]->device(), node.name());
+  const Range range(in.empty() ? Device() : in[0]->device(), [&] { return node.label(); });
   Saved forgotten;
   if (run_ == Run::later) {
     const ModeScope shapes(Mode::shapes);
@@ -67,6 +67,7 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var* const
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Var& input = *inputs[i];
     values[i] = &input.value();
+    node->inputs()[i].node = input.node();
     if (!input.node()) continue;
     needed = needed || input.node()->needs_gradient;
     if (input.node()->index >= 0)
@@ -82,7 +83,6 @@ Var Tape::append(std::shared_ptr<OperationNode> node, std::span<const Var* const
   const int32_t interval_first = in_interval_ ? intervals_.back().first : 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     Input& input = node->inputs()[i];
-    input.node = inputs[i]->node();
     const int32_t from = input.node ? input.node->index : -1;
     if (from >= 0)
       static_cast<OperationNode*>(input.node.get())->last_use = index;

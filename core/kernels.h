@@ -318,13 +318,15 @@ struct Backend {
   std::unique_ptr<Upload> (*upload)(void* device, size_t bytes) = nullptr;
 };
 
-/// Open while it lives; nothing where the backend has none.
+/// Open while it lives; nothing where the backend has none: `name()` is called where it is shown.
 class Range {
  public:
-  Range(Device device, std::string_view name)
+  template <std::invocable Name>
+  Range(Device device, const Name& name)
       : calls_(device.backend ? device.backend->ranges : nullptr) {
-    if (calls_) calls_->begin(std::string(name).c_str());
+    if (calls_) calls_->begin(name().c_str());
   }
+  Range(Device device, const char* name) : Range(device, [=] { return std::string(name); }) {}
   ~Range() {
     if (calls_) calls_->end();
   }

@@ -1,0 +1,59 @@
+// What a profiler sees of a cycle, told by a backend that writes down the ranges it is asked for.
+#include <map>
+
+#include "support.h"
+
+namespace accrue::test {
+namespace {
+
+struct Seen {
+  std::vector<std::string> open;
+  std::map<std::string, int> times;  // by "outer/inner"
+} seen;
+
+Device watched() {
+  static constexpr RangeCalls calls{[](const char* name) {
+                                      seen.open.push_back(name);
+                                      std::string path;
+                                      for (const auto& one : seen.open)
+                                        path += (path.empty() ? "" : "/") + one;
+                                      ++seen.times[path];
+                                    },
+                                    [] { seen.open.pop_back(); }};
+  static const Backend backend = [] {
+    Backend spy = *Device::cpu().backend;
+    spy.ranges = &calls;
+    return spy;
+  }();
+  return {&backend};
+}
+
+}  // namespace
+
+TEST_CASE("a profiler sees the cycle, its micro-batches, their layers and the step") {
+  Gpt model(tiny_gpt());
+  initialize(model, {watched(), DType::f32}, Seed{1});
+  const TokenBatch batch = token_batch(tiny_gpt(), 4, watched(), 5);
+  AdamW optimizer(parameters(model));
+  Cycle cycle(parameters(model));
+  seen = {};
+  optimizer.step(cycle.run(batch, {.samples = 2}, chunked_loss(model)));
+
+  CHECK(seen.open.empty());
+  CHECK(seen.times["cycle"] == 1);
+  CHECK(seen.times["cycle/micro-batch"] == 2);
+  CHECK(seen.times["step"] == 1);
+  const std::string forward = "cycle/micro-batch/", backward = "cycle/micro-batch/backward/";
+  for (const char* layer :
+       {"embedding transformer.wte.weight", "layer_norm transformer.h.0.ln_1.weight",
+        "linear transformer.h.1.attn.c_attn.weight", "add_layer_norm transformer.h.0.ln_2.weight",
+        "gelu_mlp transformer.h.1.mlp.c_fc.weight", "layer_norm transformer.ln_f.weight",
+        "attention"}) {
+    CAPTURE(layer);
+    const int blocks = std::string(layer) == "attention" ? 2 : 1;
+    CHECK(seen.times[forward + layer] == 2 * blocks);
+    CHECK(seen.times[backward + layer] == 2 * blocks);
+  }
+}
+
+}  // namespace accrue::test

@@ -62,6 +62,18 @@ BandwidthCall norm(const Made& made, bool centered) {
                    {x, gamma, beta, y, statistics});
 }
 
+BandwidthCall add_norm(const Made& made) {
+  const Shape shape = made.matrix(width);
+  const Tensor x = made.random(shape), gamma = made.random({width}), beta = made.random({width});
+  const Tensor branch = made.random(shape);
+  Tensor sum = made.random(shape), y = made.random(shape);
+  Tensor statistics = made.random({shape[0], 2}, DType::f32);
+  return made.call(bytes_of({x, branch, sum, y, statistics}),
+                   Norm{x.in(), gamma.in(), beta.in(), y.out(), statistics.out(), 1e-5, true,
+                        branch.in(), sum.out()},
+                   {x, gamma, beta, branch, sum, y, statistics});
+}
+
 BandwidthCall norm_backward(const Made& made, bool centered) {
   const Shape shape = made.matrix(width);
   const Tensor x = made.random(shape), gamma = made.random({width}), beta = made.random({width});
@@ -145,6 +157,7 @@ std::vector<BandwidthRow> activation_rows(const KernelSizes& sizes) {
       {"silu", [unary] { return unary(UnaryFormula::silu); }},
       {"silu backward", [slope] { return slope(UnaryFormula::silu); }},
       {"layer norm", [made] { return norm(made, true); }},
+      {"add, layer norm", [made] { return add_norm(made); }},
       {"layer norm backward", [made] { return norm_backward(made, true); }},
       {"rms norm", [made] { return norm(made, false); }},
       {"rms norm backward", [made] { return norm_backward(made, false); }},

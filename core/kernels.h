@@ -110,12 +110,15 @@ struct Scale {
 
 /// LayerNorm: y = (x − μ)·σ⁻¹·gamma + beta over the last dimension, σ² = E(x − μ)² + epsilon.
 /// RMSNorm (centered = false): y = x·σ⁻¹·gamma, σ² = E x² + epsilon; beta absent.
-/// x, y [R, C]; gamma, beta [C]; statistics [R, 2] = (μ, σ⁻¹), wide.
+/// x, y [R, C]; gamma, beta [C]; statistics [R, 2] = (μ, σ⁻¹), wide. With a branch [R, C], x +
+/// branch takes the place of x, and is left in sum [R, C], which may be neither of them.
 struct Norm {
   In x, gamma, beta;
   Out y, statistics;
   double epsilon;
   bool centered;
+  In branch = {};
+  Out sum = {};
 };
 /// Absent deposits are not needed by anyone. dgamma and dbeta [C] are usually f32.
 struct NormBackward {

@@ -6,8 +6,8 @@ namespace {
 
 template <class T>
 struct NormArgs {
-  const T *x, *gamma, *beta;  // beta may be null
-  T* y;
+  const T *x, *gamma, *beta, *branch;  // the last two may be null
+  T *y, *sum;
   WideOf<T>* statistics;
   int64_t rows, columns;
   WideOf<T> epsilon;
@@ -16,6 +16,21 @@ struct NormArgs {
 
 __device__ inline float inverse_root(float x) { return 1 / sqrtf(x); }
 __device__ inline double inverse_root(double x) { return 1 / sqrt(x); }
+
+/// x becomes x + branch, as it is stored in the sum; `start` is the row's first element.
+template <class T, class Column, int K, int V>
+__device__ inline void add_branch(const NormArgs<T>& a, int64_t start, const Column& column,
+                                  WideOf<T> (&x)[K][V]) {
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    if (column(k) >= a.columns) continue;
+    WideOf<T> branch[V];
+    load<V>(a.branch + start + column(k), branch);
+#pragma unroll
+    for (int v = 0; v < V; ++v) x[k][v] = widen(narrow<T>(x[k][v] + branch[v]));
+    store<V>(a.sum + start + column(k), x[k]);
+  }
+}
 
 template <class T, int K, bool one_warp>
 __global__ void __launch_bounds__(NormPlan::block) norm_kernel(const NormArgs<T> a) {
@@ -29,17 +44,19 @@ __global__ void __launch_bounds__(NormPlan::block) norm_kernel(const NormArgs<T>
   const auto column = [&](int k) { return (k * threads + thread) * V; };
 
   Wide x[K][V];
-  Wide sum = 0;
 #pragma unroll
   for (int k = 0; k < K; ++k) {
-    if (column(k) >= a.columns) {
+    if (column(k) >= a.columns)
       for (int v = 0; v < V; ++v) x[k][v] = 0;
-    } else {
+    else
       load<V>(a.x + row * a.columns + column(k), x[k]);
-    }
+  }
+  if (a.branch) add_branch(a, row * a.columns, column, x);
+  Wide sum = 0;
+#pragma unroll
+  for (int k = 0; k < K; ++k)
 #pragma unroll
     for (int v = 0; v < V; ++v) sum += x[k][v];
-  }
   const Wide count = static_cast<Wide>(a.columns);
   const Wide mean = a.centered ? row_sum<one_warp>(sum, shared) / count : Wide{0};
   Wide squares = 0;
@@ -80,6 +97,13 @@ __global__ void __launch_bounds__(NormPlan::block) norm_any_kernel(const NormArg
 #pragma unroll 4
     for (int64_t c = threadIdx.x; c < a.columns; c += blockDim.x) body(c);
   };
+  if (a.branch) {  // each thread reads back only what it wrote
+    columns([&](int64_t c) {
+      const int64_t at = row * a.columns + c;
+      a.sum[at] = narrow<T>(static_cast<Wide>(widen(x[c])) + widen(a.branch[at]));
+    });
+    x = a.sum + row * a.columns;
+  }
   Wide sum = 0, squares = 0;
   if (a.centered) columns([&](int64_t c) { sum += widen(x[c]); });
   const Wide mean = a.centered ? block_join(sum, shared) / count : Wide{0};
@@ -106,14 +130,17 @@ void norm_as(const kernel::Norm& args) {
   const int64_t rows = columns ? args.x.shape.elements() / columns : 0;
   if (rows == 0) return;
   constexpr int V = full_width<T>;
-  bool aligned = !args.beta || is_aligned(args.beta.data, sizeof(T), V);
-  for (const void* data : {args.x.data, args.gamma.data, static_cast<const void*>(args.y.data)})
+  bool aligned = true;  // as what is absent is
+  for (const void* data : {args.x.data, args.gamma.data, args.beta.data, args.branch.data,
+                           In(args.y).data, In(args.sum).data})
     aligned = aligned && is_aligned(data, sizeof(T), V);
   const NormPlan plan(rows, columns, sizeof(T), aligned);
   const NormArgs<T> a{static_cast<const T*>(args.x.data),
                       static_cast<const T*>(args.gamma.data),
-                      args.beta ? static_cast<const T*>(args.beta.data) : nullptr,
+                      static_cast<const T*>(args.beta.data),
+                      static_cast<const T*>(args.branch.data),
                       static_cast<T*>(args.y.data),
+                      static_cast<T*>(args.sum.data),
                       static_cast<Wide*>(args.statistics.data),
                       rows,
                       columns,

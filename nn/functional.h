@@ -13,6 +13,15 @@ Var layer_norm(const Var& x, const Var& gamma, const Var& beta, double epsilon =
 /// Source: Zhang & Sennrich, arXiv 1910.07467.
 Var rms_norm(const Var& x, const Var& gamma, double epsilon = 1e-5);
 
+struct SumAndNorm {
+  Var sum, norm;
+};
+/// sum = x + branch and norm = layer_norm(sum), or rms_norm(sum), with their bits, in one pass over
+/// memory. x, branch, sum, norm […, C]; gamma, beta [C].
+SumAndNorm add_layer_norm(const Var& x, const Var& branch, const Var& gamma, const Var& beta,
+                          double epsilon = 1e-5);
+SumAndNorm add_rms_norm(const Var& x, const Var& branch, const Var& gamma, double epsilon = 1e-5);
+
 /// y[…] = table[ids[…]]. table [V, C]; ids i32 of any shape; y [ids…, C].
 /// Throws BadArgument on ids outside [0, V); on a device those are checked that came from the host.
 Var embedding(const Var& table, const Tensor& ids);

@@ -98,8 +98,8 @@ void Mlp::visit(Visitor& part) {
 Block::Block(const GptConfig& c) : ln_1(c.norm, c.width), attn(c), ln_2(c.norm, c.width), mlp(c) {}
 
 Var Block::operator()(const Var& x) const {
-  const Var y = x + attn(ln_1(x));
-  return y + mlp(ln_2(y));
+  const auto [y, normed] = ln_2(x, attn(ln_1(x)));
+  return y + mlp(normed);
 }
 
 void Block::visit(Visitor& part) {
@@ -166,9 +166,8 @@ std::vector<int32_t> sample(const Gpt& model, std::vector<int32_t> tokens, int64
                             Sampling how, Seed seed) {
   require(!tokens.empty(), "[sample] expected a prompt of at least one token, got none");
   require(how.temperature >= 0 && how.top_k >= 0,
-          "[sample] expected temperature and top_k of at least 0, "
-          "got ",
-          how.temperature, " and ", how.top_k);
+          "[sample] expected temperature and top_k of at least 0, got ", how.temperature, " and ",
+          how.top_k);
   const Evaluation off;
   const Device device = model.head().master().device();
   for (int64_t n = 0; n < count; ++n) {

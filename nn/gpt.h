@@ -36,6 +36,10 @@ struct AnyNorm {
 
   AnyNorm(NormKind kind, int64_t width);
   Var operator()(const Var& x) const { return layer ? (*layer)(x) : (*rms)(x); }
+  SumAndNorm operator()(const Var& x, const Var& branch) const {
+    return layer ? add_layer_norm(x, branch, layer->weight, layer->bias)
+                 : add_rms_norm(x, branch, rms->weight);
+  }
   void visit(Visitor& part) { layer ? layer->visit(part) : rms->visit(part); }
 };
 

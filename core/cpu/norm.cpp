@@ -33,6 +33,14 @@ void norm_row(const kernel::Norm& args, int64_t r, int64_t columns) {
   const T *x = row<T>(args.x, r, columns), *gamma = row<T>(args.gamma, 0, 0);
   const T* beta = row<T>(args.beta, 0, 0);
   T* y = static_cast<T*>(args.y.data) + r * columns;
+  if (args.branch) {
+    const T* branch = row<T>(args.branch, r, columns);
+    T* sum = static_cast<T*>(args.sum.data) + r * columns;
+    by_register(0, columns, [=](int64_t i, auto mover) {
+      mover.store(sum + i, mover.load(x + i) + mover.load(branch + i));
+    });
+    x = sum;
+  }
   const float count = static_cast<float>(columns);
   const auto at = [=](int64_t i, auto mover) { return mover.load(x + i); };
   const float mean = args.centered ? sum_over(columns, at) / count : 0;

@@ -42,7 +42,7 @@ std::vector<std::string> declarations(const std::string& header, const std::stri
 std::vector<std::string> declared() {
   std::vector<std::string> names = declarations("autograd/recompute.h", "auto");
   for (const char* header : {"autograd/operations.h", "nn/functional.h"})
-    for (const char* result : {"Var", "Loss"})
+    for (const char* result : {"Var", "Loss", "SumAndNorm"})
       for (const std::string& name : declarations(header, result)) names.push_back(name);
   return names;
 }

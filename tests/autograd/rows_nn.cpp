@@ -46,6 +46,9 @@ OperationCase chunked(const std::string& name, int64_t chunk, std::vector<int32_
 std::vector<OperationRow> neural_rows() {
   const std::vector<OperationInput> layer{{{2, 3, 5}}, {{5}, true}, {{5}, true}};
   const std::vector<OperationInput> rms{{{2, 3, 5}}, {{5}, true}};
+  const std::vector<OperationInput> add_layer{{{2, 3, 5}}, {{2, 3, 5}}, {{5}, true}, {{5}, true}};
+  const std::vector<OperationInput> add_rms{{{2, 3, 5}}, {{2, 3, 5}}, {{5}, true}};
+  const auto product = [](const SumAndNorm& both) { return both.sum * both.norm; };
   return {
       {"layer_norm(x, gamma, beta, epsilon)",
        {{"default epsilon", layer, [](Ins in, Where) { return layer_norm(in[0], in[1], in[2]); }},
@@ -54,6 +57,22 @@ std::vector<OperationRow> neural_rows() {
       {"rms_norm(x, gamma, epsilon)",
        {{"default epsilon", rms, [](Ins in, Where) { return rms_norm(in[0], in[1]); }},
         {"large epsilon", rms, [](Ins in, Where) { return rms_norm(in[0], in[1], 0.5); }}}},
+      {"add_layer_norm(x, branch, gamma, beta, epsilon)",
+       {{"sum and norm", add_layer,
+         [=](Ins in, Where) { return product(add_layer_norm(in[0], in[1], in[2], in[3])); }},
+        {"norm alone", add_layer,
+         [](Ins in, Where) { return add_layer_norm(in[0], in[1], in[2], in[3], 0.5).norm; }},
+        {"sum alone",
+         {{{2, 3, 5}}, {{2, 3, 5}}},
+         [](Ins in, Where where) {
+           const Var gain = Tensor({5}, where.dtype, where.device);
+           return add_layer_norm(in[0], in[1], gain, gain).sum;
+         }}}},
+      {"add_rms_norm(x, branch, gamma, epsilon)",
+       {{"sum and norm", add_rms,
+         [=](Ins in, Where) { return product(add_rms_norm(in[0], in[1], in[2])); }},
+        {"norm alone", add_rms,
+         [](Ins in, Where) { return add_rms_norm(in[0], in[1], in[2], 0.5).norm; }}}},
       embedding_row(),
       {"gelu_mlp(x, fc, fc_bias, proj, proj_bias)",
        {{"rows of rows",

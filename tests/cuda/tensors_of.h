@@ -68,7 +68,7 @@ void for_tensors(kernel::Scale& args, const Act& act) {
 }
 template <class Act>
 void for_tensors(kernel::Norm& args, const Act& act) {
-  each_of(act, args.x, args.gamma, args.beta, args.y, args.statistics);
+  each_of(act, args.x, args.gamma, args.beta, args.y, args.statistics, args.branch, args.sum);
 }
 template <class Act>
 void for_tensors(kernel::NormBackward& args, const Act& act) {

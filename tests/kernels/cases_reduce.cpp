@@ -97,19 +97,27 @@ Cases norm_cases() {
   Cases cases;
   for (DType dtype : activation_types)
     for (bool centered : {true, false})
-      for (bool shifted : {true, false})
+      for (const auto& [shifted, branched] : {std::pair(true, false), {false, false}, {true, true}})
         for (const auto& [R, C] : norm_sizes)
           cases.push_back(
               {text(dtype, " [", R, ", ", C, "]", centered ? " centered" : "",
-                    shifted ? " beta" : ""),
-               [=, R = R, C = C](Stage& stage) {
+                    shifted ? " beta" : "", branched ? " branch" : ""),
+               [=, R = R, C = C, shifted = shifted, branched = branched](Stage& stage) {
                  const Tensor x = stage.random({R, C}, dtype);
                  const Tensor gamma = stage.random({C}, dtype), beta = stage.random({C}, dtype);
                  const Bound bound{C + 8.0, largest_inverse(C)};
                  Tensor y = stage.out({R, C}, dtype, Write::set, bound);
                  Tensor statistics = stage.out({R, 2}, f32, Write::set, bound);
-                 stage.launch(kernel::Norm{x.in(), gamma.in(), shifted ? beta.in() : In{}, y.out(),
-                                           statistics.out(), epsilon, centered});
+                 kernel::Norm args{x.in(),  gamma.in(),       shifted ? beta.in() : In{},
+                                   y.out(), statistics.out(), epsilon,
+                                   centered};
+                 Tensor branch, sum;
+                 if (branched) {
+                   branch = stage.random({R, C}, dtype);
+                   sum = stage.out({R, C}, dtype, Write::set, {1, 2});
+                   args.branch = branch.in(), args.sum = sum.out();
+                 }
+                 stage.launch(args);
                }});
   return cases;
 }

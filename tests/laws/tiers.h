@@ -64,4 +64,57 @@ struct Threads {
   ~Threads() { omp_set_num_threads(before); }
 };
 
+namespace detail {
+
+template <class Args>
+void make_single(Backend& backend) {
+  std::get<Kernel<Args>>(backend.kernels) = {
+      [](const Args& args) {
+        const Threads one(1);
+        return std::get<Kernel<Args>>(Device::cpu().backend->kernels).workspace(args);
+      },
+      [](const Args& args, void* workspace) {
+        const Threads one(1);
+        std::get<Kernel<Args>>(Device::cpu().backend->kernels).run(args, workspace);
+      }};
+}
+
+}  // namespace detail
+
+/// Whether oneDNN's f32 products have the bits of one thread with 2, 3 and 5: of a transformer's
+/// shapes, with what is transposed in them.
+inline bool products_ignore_threads() {
+  const auto product = [](int64_t M, int64_t N, int64_t K, bool of_weight, int threads) {
+    const Threads set(threads);
+    const Tensor a = tensor_of({M, K}, random_numbers(M * K, 1), single);
+    const Tensor b = tensor_of({N, K}, random_numbers(N * K, 2), single);
+    Tensor c({M, N}, DType::f32, single.device);
+    const Tensor left = of_weight ? a.reshape({K, M}).transpose(0, 1) : a;
+    const Tensor right = of_weight ? b.reshape({K, N}) : b.transpose(0, 1);
+    launch(c.device(), kernel::Matmul{left.in(), right.in(), c.out(), Write::set});
+    return bits_of(c);
+  };
+  for (const auto& [M, N, K] :
+       {std::array<int64_t, 3>{32, 192, 64}, {128, 64, 256}, {61, 223, 235}})
+    for (bool of_weight : {false, true})
+      for (int threads : {2, 3, 5})
+        if (product(M, N, K, of_weight, threads) != product(M, N, K, of_weight, 1)) return false;
+  return true;
+}
+
+/// cpu. Where the library's products depend on the number of threads, as without AVX-512 (chapter
+/// 4 says so), they are made by one, and what is tested is all else.
+inline Device cpu_with_fixed_products() {
+  static const Backend fixed = [] {
+    Backend made = *Device::cpu().backend;
+    detail::make_single<kernel::Matmul>(made);
+    detail::make_single<kernel::MatmulUnary>(made);
+    detail::make_single<kernel::MatmulUnaryBackward>(made);
+    return made;
+  }();
+  static const bool keeps = products_ignore_threads();
+  if (!keeps) MESSAGE("oneDNN's products depend on the number of threads here: made by one");
+  return keeps ? Device::cpu() : Device{&fixed};
+}
+
 }  // namespace accrue::test

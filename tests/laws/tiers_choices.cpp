@@ -140,16 +140,19 @@ TEST_CASE("the number of threads changes no bit of a step: tiers, accumulators, 
   const auto split = [](const std::shared_ptr<const Accumulator>& accumulator) {
     return CycleOptions{.accumulate = {{"*", accumulator}}, .reproducible = Reproducible::split};
   };
-  for (Where where : {single, half})
+  const Device device = cpu_with_fixed_products();
+  const Where of_f32{device, DType::f32}, of_bf16{device, DType::bf16};
+  for (Where where : {of_f32, of_bf16})
     for (const auto& accumulator : accumulators::all()) {
       CAPTURE(text_of(where));
       CAPTURE(accumulator->name());
       CHECK(same(where, split(accumulator)));
     }
-  CHECK(same(single, in(Reproducible::ranks)));
-  CHECK(same(half, in(Reproducible::ranks)));
-  CHECK(same(single, {.filter = filters::clip(0.5), .reproducible = Reproducible::split}));
-  for (Where where : {single, half}) CHECK_FALSE(same(where, split(std::make_shared<ByThreads>())));
+  CHECK(same(of_f32, in(Reproducible::ranks)));
+  CHECK(same(of_bf16, in(Reproducible::ranks)));
+  CHECK(same(of_f32, {.filter = filters::clip(0.5), .reproducible = Reproducible::split}));
+  for (Where where : {of_f32, of_bf16})
+    CHECK_FALSE(same(where, split(std::make_shared<ByThreads>())));
 }
 
 }  // namespace accrue::test

@@ -44,12 +44,12 @@ Var record(std::shared_ptr<OperationNode> node, std::span<const Var* const> inpu
 }
 
 Tensor Tape::forward(OperationNode& node, Values in) {
-  const Range range(in.empty() ? Device() : in[0]->device(), [&] { return node.label(); });
   Saved forgotten;
   if (run_ == Run::later) {
     const ModeScope shapes(Mode::shapes);
     return node.forward(forgotten, in);
   }
+  const Range range(in.empty() ? Device() : in[0]->device(), [&] { return node.label(); });
   if (node.needs_cycle()) {
     if (buffers_)
       throw NeedsClosure(text("[", node.name(),

@@ -10,6 +10,7 @@ void Tape::run(int32_t first, int32_t last, Keep keep) {
   std::array<const Tensor*, max_inputs> pointers;
   for (int32_t i = first; i < last; ++i) {
     OperationNode& node = *nodes_[i];
+    const Range range(node.device, [&] { return node.label(); });
     const auto inputs = node.inputs();
     for (size_t k = 0; k < inputs.size(); ++k) {
       values[k] = inputs[k].kept ? *inputs[k].kept : inputs[k].node->input();

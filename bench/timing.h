@@ -1,6 +1,7 @@
 // Clocks, random data, and seconds of what is enqueued on a device.
 #pragma once
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "accrue/core/kernels.h"
@@ -10,8 +11,8 @@ namespace accrue::bench {
 double now();
 double median(std::vector<double> values);
 
-/// Two of the values, between which the median of what they are drawn from lies with 95 %; of fewer
-/// than six, the least and the greatest, with less.
+/// Two of the values, between which the median of what they are drawn from, one by one, lies with
+/// at least 95 %; of fewer than six, the least and the greatest, with less.
 std::pair<double, double> interval_of_median(std::vector<double> values);
 
 /// Waits until the device has done all that was enqueued: one number travels to the host.

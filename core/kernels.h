@@ -321,11 +321,10 @@ struct Backend {
   std::unique_ptr<Upload> (*upload)(void* device, size_t bytes) = nullptr;
 };
 
-/// Open while it lives; nothing where the backend has none: `name()` is called where it is shown.
+/// Open while it lives; nothing where the backend has none, whose `name()` is never made.
 class Range {
  public:
-  template <std::invocable Name>
-  Range(Device device, const Name& name)
+  Range(Device device, const auto& name)
       : calls_(device.backend ? device.backend->ranges : nullptr) {
     if (calls_) calls_->begin(name().c_str());
   }

@@ -58,7 +58,7 @@ Device Device::cuda() {
                              cuda::to_host,
                              cuda::from_host,
                              &cuda::graph_calls,
-                             &cuda::range_calls,
+                             cuda::range_calls(),
                              cuda::make_upload};
   return {&table};
 }

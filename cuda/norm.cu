@@ -6,7 +6,7 @@ namespace {
 
 template <class T>
 struct NormArgs {
-  const T *x, *gamma, *beta, *branch;  // the last two may be null
+  const T *x, *gamma, *beta, *branch;  // the last two may be null, as may the sum
   T *y, *sum;
   WideOf<T>* statistics;
   int64_t rows, columns;

@@ -4,6 +4,7 @@
 
 namespace accrue::cuda {
 
-extern const RangeCalls range_calls;
+/// Null where no profiler listens as the program begins.
+const RangeCalls* range_calls();
 
 }  // namespace accrue::cuda

@@ -16,8 +16,9 @@ Var rms_norm(const Var& x, const Var& gamma, double epsilon = 1e-5);
 struct SumAndNorm {
   Var sum, norm;
 };
-/// sum = x + branch and norm = layer_norm(sum), or rms_norm(sum), with their bits, in one pass over
-/// memory. x, branch, sum, norm […, C]; gamma, beta [C].
+/// sum = x + branch and norm = layer_norm(sum), or rms_norm(sum), in one pass over memory, to the
+/// bit of the two apart. x, branch, sum, norm […, C], contiguous, of one shape and dtype, else
+/// BadArgument; gamma, beta [C].
 SumAndNorm add_layer_norm(const Var& x, const Var& branch, const Var& gamma, const Var& beta,
                           double epsilon = 1e-5);
 SumAndNorm add_rms_norm(const Var& x, const Var& branch, const Var& gamma, double epsilon = 1e-5);

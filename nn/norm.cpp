@@ -77,7 +77,7 @@ Var sum_to_come(const char* name, const Var& x, const Var& branch) {
       branch.shape() == x.shape() && branch.dtype() == x.dtype() && branch.value().is_contiguous(),
       "[", name, "] expected a contiguous branch ", x.dtype(), " ", x.shape(), " as x, got ",
       branch.dtype(), " ", branch.shape());
-  return record("add", SumToComeOp{}, x, branch);
+  return record(name, SumToComeOp{}, x, branch);
 }
 
 }  // namespace

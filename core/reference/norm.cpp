@@ -11,8 +11,9 @@ void norm(const kernel::Norm& args, void*) {
   const Reader x(args.branch ? In(args.sum) : args.x), gamma(args.gamma), beta(args.beta);
   const Writer y(args.y, Write::set), statistics(args.statistics, Write::set);
   const int64_t C = args.x.shape[-1], R = args.x.shape.elements() / C;
-  for (int64_t i = 0; args.branch && i < R * C; ++i)
-    Writer(args.sum, Write::set).write(i, Reader(args.x)[i] + Reader(args.branch)[i]);
+  const Reader given(args.x), branch(args.branch);
+  const Writer sum(args.sum, Write::set);
+  for (int64_t i = 0; args.branch && i < R * C; ++i) sum.write(i, given[i] + branch[i]);
 
   for (int64_t r = 0; r < R; ++r) {
     double mean = 0, variance = 0;

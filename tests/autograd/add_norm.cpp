@@ -49,6 +49,21 @@ TEST_CASE("add_layer_norm and add_rms_norm have the bits of a sum and its norm a
     }
 }
 
+TEST_CASE(
+    "recomputed from constants, the sum is written again where it lay: the gains' gradients stay") {
+  const Where where{Device::cpu(), DType::f32};
+  const OperationCase one{"", inputs(true), [](Ins in, Where) {
+                            return recompute([&] {
+                              const auto [sum, norm] = at_once(in, true);
+                              return sum * norm;
+                            });
+                          }};
+  const Many numbers = inputs_of(one, where.dtype, 7);
+  const OperationResult all = run_case(one, numbers, where, {true, true, true, true});
+  const OperationResult gains = run_case(one, numbers, where, {false, false, true, true});
+  for (int i : {2, 3}) CHECK(gains.gradients[i] == all.gradients[i]);
+}
+
 TEST_CASE("a branch of another shape or dtype is refused by name") {
   const auto of = [](Shape shape, DType dtype = DType::f32) {
     return Var(Tensor(shape, dtype, Device::cpu()));

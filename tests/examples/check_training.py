@@ -13,7 +13,8 @@ import subprocess
 import threading
 import unittest
 
-from program_case import BIN, TINY, ProgramCase, products_ignore_threads, run
+from cpu import products_ignore_threads
+from program_case import BIN, TINY, ProgramCase, run
 
 
 TAGS = {"parameters", "copies", "gradients", "optimizer", "activations", "workspace"}

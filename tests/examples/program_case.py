@@ -6,8 +6,6 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from cpu import products_ignore_threads  # pylint: disable=unused-import
-
 BIN = Path(sys.argv.pop(1)).resolve()
 TINY = ["--layers", "2", "--heads", "2", "--width", "16", "--context", "8", "--micro-batch", "2",
         "--effective-batch", "5"]

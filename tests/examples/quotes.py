@@ -5,9 +5,10 @@
     quotes.py --self-test  shows that a wrong quotation is found
 
 Above a block of a page:
-    <!-- output of NAME -->  the block's lines stand together in what BIN/NAME prints
-    <!-- figures of NAME -->  the same, but numbers may differ by a fourth of their size: for what
-                             depends on how the machine rounds
+    <!-- output of NAME -->  the block's lines stand together in what BIN/NAME prints; … stands for a
+                             word that depends on the CPU
+    <!-- figures of NAME -->  the same, but numbers may differ by a factor of two: for what depends on
+                             how the machine rounds
     <!-- code of NAME -->    the block is what stands between the marks "Tutorial begin" and
                              "Tutorial end" of examples/tutorial/NAME.cpp
 """
@@ -38,7 +39,14 @@ def nearly(line, other):
         for a, b in zip(words, others))
 
 
-def stands_in(block, output, same=lambda line, other: line == other):
+def equal(line, other):
+    """To the letter, but for …, which stands for a word that depends on the CPU."""
+    words, others = line.split(), other.split()
+    return line == other or ("…" in words and len(words) == len(others) and
+                             all(a in ("…", b) for a, b in zip(words, others)))
+
+
+def stands_in(block, output, same=equal):
     lines, all_lines = block.splitlines(), output.splitlines()
     return any(all(map(same, lines, all_lines[i:])) for i in range(len(all_lines) - len(lines) + 1))
 
@@ -81,6 +89,7 @@ def self_test():
     assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\ne 1.2\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "code_of": lambda _: "d\n"}))) == 1
+    assert equal("a … c", "a  b  c") and not equal("a … c", "a b d") and not equal("a …", "a b c")
     table = "<!-- figures of accumulator_error -->\n```\nK   1   2  2048\nbf16  0e+00 2e-03 5e-01\n```\n"
     assert not list(stale_curves(table, "<title>bf16: 5e-01 at K = 2048</title>"))
     assert len(list(stale_curves(table, "<title>bf16: 6e-01 at K = 2048</title>"))) == 1

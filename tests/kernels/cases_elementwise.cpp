@@ -43,7 +43,7 @@ Cases copy_cases() {
   const auto columns = [](Tensor x) { return x.slice(1, 2, 33); };
   for (const auto& [from, to] : types)
     for (Write write : both_writes) {
-      for (const Shape& shape : odd_shapes) add(from, to, write, "", shape, shape, whole, whole);
+      for (const Shape& shape : many_shapes) add(from, to, write, "", shape, shape, whole, whole);
       add(from, to, write, "turned", {65, 127}, {127, 65}, turned, whole);
       add(from, to, write, "to turned", {65, 127}, {127, 65}, whole, turned);
       add(from, to, write, "permuted", {3, 17, 5, 33}, {3, 5, 17, 33}, permuted, whole);
@@ -66,7 +66,7 @@ Cases copy_cases() {
 Cases fill_cases() {
   Cases cases;
   for (DType dtype : {f32, f64, bf16, f16, i32, i64, DType::u8})
-    for (const Shape& shape : odd_shapes)
+    for (const Shape& shape : many_shapes)
       for (double value : {0.0, 3.0})
         cases.push_back({text(dtype, shape, " ", value), [=](Stage& stage) {
                            Tensor y = stage.out(shape, dtype, Write::set, {});
@@ -98,7 +98,7 @@ Cases binary_cases() {
   for (DType dtype : activation_types)
     for (auto formula : {kernel::BinaryFormula::add, kernel::BinaryFormula::multiply})
       for (Write write : both_writes) {
-        for (const Shape& s : odd_shapes) add(dtype, formula, s, s, s, false, write);
+        for (const Shape& s : many_shapes) add(dtype, formula, s, s, s, false, write);
         add(dtype, formula, {33, 127}, {127}, {33, 127}, false, write);
         add(dtype, formula, {33, 1}, {33, 127}, {33, 127}, false, write);
         add(dtype, formula, {33, 1}, {1, 127}, {33, 127}, false, write);
@@ -115,7 +115,7 @@ Cases unary_cases() {
   for (DType dtype : activation_types)
     for (auto formula : unary_formulas)
       for (double range : {unary_range, 100.0})  // beyond: tanh is ±1, nothing overflows
-        for (const Shape& shape : odd_shapes)
+        for (const Shape& shape : many_shapes)
           cases.push_back({text(dtype, " ", name_of_formula(formula), " ", shape, " range ", range),
                            [=](Stage& stage) {
                              const Tensor x = stage.random(shape, dtype, range);
@@ -131,7 +131,7 @@ Cases unary_backward_cases() {
     for (auto formula : unary_formulas)
       for (double range : {unary_range, 100.0})
         for (Write write : both_writes)
-          for (const Shape& shape : odd_shapes)
+          for (const Shape& shape : many_shapes)
             cases.push_back(
                 {text(dtype, " ", name_of_formula(formula), " ", shape, " range ", range, " ",
                       name_of(write)),
@@ -149,7 +149,7 @@ Cases scale_cases() {
   for (DType dtype : activation_types)
     for (bool factor : {false, true})
       for (Write write : both_writes)
-        for (const Shape& shape : odd_shapes)
+        for (const Shape& shape : many_shapes)
           cases.push_back(
               {text(dtype, shape, factor ? " factor " : " ", name_of(write)), [=](Stage& stage) {
                  const Tensor x = stage.random(shape, dtype);
@@ -162,7 +162,8 @@ Cases scale_cases() {
 
 Cases dropout_cases() {
   Cases cases;
-  const Shape shapes[] = {{1, 1}, {3, 7}, {2, 5, 129}, {17, 1023}, {5, 65, 127}};
+  const Shape shapes[] = {{1, 1},       {3, 7},  {2, 5, 129}, {17, 1023},
+                          {5, 65, 127}, {3, 64}, {2, 5, 1040}};
   for (DType dtype : activation_types)
     for (double p : {0.0, 0.1, 0.5})
       for (Write write : both_writes)

@@ -12,7 +12,7 @@ Cases map_cases(const Formula& formula, std::index_sequence<O...>, std::index_se
   // Sums are f32, averages too; what is added may be short.
   for (DType sums : {DType::f32, DType::bf16})
     for (DType terms : activation_types)
-      for (const Shape& shape : odd_shapes)
+      for (const Shape& shape : many_shapes)
         cases.push_back(
             {text("sums ", sums, " terms ", terms, shape), [=](Stage& stage) {
                Tensor to[] = {((void)O, stage.out(shape, sums, Write::add, few))...};
@@ -42,7 +42,7 @@ Cases stochastic_add_cases() {
   Cases cases;
   for (DType dtype : activation_types)
     for (Write write : both_writes)
-      for (const Shape& shape : odd_shapes)
+      for (const Shape& shape : many_shapes)
         cases.push_back({text(dtype, shape, " ", name_of(write)), [=](Stage& stage) {
                            const Tensor x = stage.random(shape, dtype);
                            Tensor sum = stage.out(shape, DType::bf16, write, few);
@@ -56,7 +56,7 @@ Cases fixed_point_add_cases() {
   Cases cases;
   for (DType dtype : activation_types)
     for (Write write : both_writes)
-      for (const Shape& shape : odd_shapes)
+      for (const Shape& shape : many_shapes)
         for (double factor : {0x1p12, 1e-3})
           cases.push_back(
               {text(dtype, shape, " ", name_of(write), " factor ", factor), [=](Stage& stage) {

@@ -85,7 +85,7 @@ Cases cross_entropy_backward_cases() {
 Cases count_targets_cases() {
   Cases cases;
   for (bool ignores : {false, true})
-    for (const Shape& shape : odd_shapes)
+    for (const Shape& shape : many_shapes)
       cases.push_back({text(shape, ignores ? " some ignored" : ""), [=](Stage& stage) {
                          const Tensor targets =
                              ignores ? stage.ids(shape, 65, ignored) : stage.ids(shape, 65);
@@ -98,7 +98,7 @@ Cases count_targets_cases() {
 Cases squared_error_cases() {
   Cases cases;
   for (DType dtype : activation_types)
-    for (const Shape& shape : odd_shapes)
+    for (const Shape& shape : many_shapes)
       cases.push_back({text(dtype, shape), [=](Stage& stage) {
                          const Tensor x = stage.random(shape, dtype);
                          const Tensor target = stage.random(shape, dtype);
@@ -113,7 +113,7 @@ Cases squared_error_backward_cases() {
   Cases cases;
   for (DType dtype : activation_types)
     for (Write write : both_writes)
-      for (const Shape& shape : odd_shapes)
+      for (const Shape& shape : many_shapes)
         cases.push_back({text(dtype, shape, " ", name_of(write)), [=](Stage& stage) {
                            const Tensor x = stage.random(shape, dtype);
                            const Tensor target = stage.random(shape, dtype);

@@ -6,7 +6,8 @@ namespace {
 
 constexpr DType f32 = DType::f32, bf16 = DType::bf16, f16 = DType::f16;
 const std::optional<DType> copy_types[] = {{}, bf16, f16};
-const std::vector<Shape> weights{{1}, {3}, {7, 17}, {1023}, {65, 127}, {131, 1027}};
+const std::vector<Shape> weights{{1},       {3},         {7, 17}, {1023},
+                                 {65, 127}, {131, 1027}, {9, 64}, {4, 1040}};
 constexpr size_t without_sum = 2;
 const Bound bound{16, 4};  // sums of a few terms below 1, with lr 0.1
 

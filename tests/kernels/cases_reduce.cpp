@@ -8,8 +8,9 @@ namespace {
 
 constexpr DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16, f16 = DType::f16;
 
-constexpr int64_t norm_sizes[][2] = {{1, 1},     {3, 7},   {17, 65}, {33, 31},
-                                     {130, 127}, {5, 768}, {1, 1023}};
+constexpr int64_t norm_sizes[][2] = {{1, 1},     {3, 7},    {17, 65},  {33, 31},
+                                     {130, 127}, {5, 768},  {1, 1023}, {3, 512},
+                                     {2, 1024},  {2, 3072}, {2, 4096}};
 constexpr double epsilon = 1e-2;  // large, so that it shows, and so that σ⁻¹ ≤ 10
 /// The largest σ⁻¹ of rows of C numbers ± [¼, 1).
 double largest_inverse(int64_t C) { return C < 16 ? 10 : 3; }
@@ -33,7 +34,9 @@ Cases sum_to_cases() {
                                             {{5, 33, 65}, {65}},
                                             {{5, 33, 65}, {1, 33, 1}},
                                             {{5, 33, 65}, {5, 1, 65}},
-                                            {{33, 65}, {33, 65}}};
+                                            {{33, 65}, {33, 65}},
+                                            {{65, 1040}, {1040}},
+                                            {{33, 1040}, {33, 1}}};
   for (const auto& [from, to] : types)
     for (Write write : both_writes)
       for (const auto& [x_shape, y_shape] : shapes)
@@ -69,7 +72,7 @@ Cases dot_cases() {
            std::vector<Tensor> tensors, others;
            std::vector<In> ins, second;
            double elements = 0;
-           for (const Shape& shape : odd_shapes) {
+           for (const Shape& shape : many_shapes) {
              tensors.push_back(stage.random(shape, dtype, scale));
              if (other) others.push_back(stage.random(shape, *other, scale));
              elements += shape.elements();

@@ -117,7 +117,9 @@ inline const char* name_of(Write write) { return write == Write::set ? "set" : "
 constexpr Write both_writes[] = {Write::set, Write::add};
 constexpr DType activation_types[] = {DType::f32, DType::bf16, DType::f16};
 constexpr bool is_short(DType type) { return type == DType::bf16 || type == DType::f16; }
-/// Odd sizes: below a vector, with tails, and enough for several threads.
-const std::vector<Shape> odd_shapes{{1}, {3}, {7, 17}, {33, 65}, {5, 7, 31}, {127, 1023}};
+/// Odd sizes: below a vector, with tails, and enough for several threads. Sizes that vectors
+/// divide, whose outputs lie at their boundaries.
+const std::vector<Shape> many_shapes{{1},        {3},         {7, 17}, {33, 65},
+                                     {5, 7, 31}, {127, 1023}, {5, 64}, {3, 1040}};
 
 }  // namespace accrue::test

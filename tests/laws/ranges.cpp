@@ -28,22 +28,29 @@ Device watched() {
   return {&backend};
 }
 
-}  // namespace
-
-TEST_CASE("a profiler sees the cycle, its micro-batches, their layers and the step") {
-  Gpt model(tiny_gpt());
+// A cycle of two micro-batches and its step.
+void train(Recompute recompute) {
+  GptConfig config = tiny_gpt();
+  config.recompute = recompute;
+  Gpt model(config);
   initialize(model, {watched(), DType::f32}, Seed{1});
-  const TokenBatch batch = token_batch(tiny_gpt(), 4, watched(), 5);
+  const TokenBatch batch = token_batch(config, 4, watched(), 5);
   AdamW optimizer(parameters(model));
   Cycle cycle(parameters(model));
   seen = {};
   optimizer.step(cycle.run(batch, {.samples = 2}, chunked_loss(model)));
+}
 
+const std::string forward = "cycle/micro-batch/", backward = "cycle/micro-batch/backward/";
+
+}  // namespace
+
+TEST_CASE("a profiler sees the cycle, its micro-batches, their layers and the step") {
+  train(Recompute::none);
   CHECK(seen.open.empty());
   CHECK(seen.times["cycle"] == 1);
   CHECK(seen.times["cycle/micro-batch"] == 2);
   CHECK(seen.times["step"] == 1);
-  const std::string forward = "cycle/micro-batch/", backward = "cycle/micro-batch/backward/";
   for (const char* layer :
        {"embedding transformer.wte.weight", "layer_norm transformer.h.0.ln_1.weight",
         "linear transformer.h.1.attn.c_attn.weight", "add_layer_norm transformer.h.0.ln_2.weight",
@@ -54,6 +61,14 @@ TEST_CASE("a profiler sees the cycle, its micro-batches, their layers and the st
     CHECK(seen.times[forward + layer] == 2 * blocks);
     CHECK(seen.times[backward + layer] == 2 * blocks);
   }
+}
+
+TEST_CASE("what is computed again is seen in backward, beside its rule") {
+  train(Recompute::block);
+  const std::string again = "gelu_mlp transformer.h.1.mlp.c_fc.weight";
+  CHECK(seen.times[forward + again] == 2);
+  CHECK(seen.times[backward + again] == 2 * 2);
+  CHECK(seen.times[backward + "layer_norm transformer.ln_f.weight"] == 2);  // outside of blocks
 }
 
 }  // namespace accrue::test

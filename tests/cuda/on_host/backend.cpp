@@ -1,5 +1,5 @@
 // The table, and what the kernels need of the rest of cuda/. Built, as they are, with another name
-// for the namespace accrue::cuda, so that a program can hold both.
+// for the namespace accrue::cuda (see rename.h).
 #include "cuda/on_host/backend.h"
 
 #include <algorithm>
@@ -36,8 +36,16 @@ namespace accrue::test {
 
 Device cuda_on_host() {
   static const Backend table = [] {
-    Backend made = *Device::reference().backend;
-    made.name = "cuda on the host";
+    const Kernels& others = Device::reference().backend->kernels;
+    Backend made{"cuda on the host", &host_allocator(), is_floating, {}};
+    const auto keep = [&]<class Args>(const Kernel<Args>& kernel) {
+      std::get<Kernel<Args>>(made.kernels) = kernel;
+    };
+    keep(std::get<Kernel<kernel::Matmul>>(others));
+    keep(std::get<Kernel<kernel::MatmulUnary>>(others));
+    keep(std::get<Kernel<kernel::MatmulUnaryBackward>>(others));
+    keep(std::get<Kernel<kernel::Attention>>(others));
+    keep(std::get<Kernel<kernel::AttentionBackward>>(others));
     const auto take = [&]<class Args>(void (*run)(const Args&, void*),
                                       size_t (*workspace)(const Args&) = nullptr) {
       std::get<Kernel<Args>>(made.kernels) = {workspace, run};

@@ -1,9 +1,12 @@
+// Checked jumps refuse to go to another stack.
+#undef _FORTIFY_SOURCE
 #include "cuda/on_host/grid.h"
 
 #include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
@@ -27,7 +30,7 @@ struct Place {
 };
 
 void go(Place& from, Place& to) {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__)
   swapcontext(&from.context, &to.context);
 #else
   if (_setjmp(from.jump) == 0) _longjmp(to.jump, 1);
@@ -52,6 +55,7 @@ std::vector<Fiber> fibers(most_threads);
 uint32_t count = 0;  // threads of the block that runs
 Fiber* running = nullptr;
 const std::function<void()>* body = nullptr;
+std::vector<void*> poisoned;  // of the block's shared arrays
 Place scheduler;
 
 void wait_as(State state) {
@@ -70,7 +74,7 @@ void resume(Fiber& fiber) {
   running = &fiber;
   threadIdx = fiber.index;
   if (fiber.stack) return go(scheduler, fiber.here);
-  fiber.stack = std::make_unique<char[]>(stack_bytes);
+  fiber.stack = std::make_unique_for_overwrite<char[]>(stack_bytes);
   ucontext_t& first = fiber.here.context;
   getcontext(&first);
   first.uc_stack.ss_sp = fiber.stack.get();
@@ -99,10 +103,11 @@ bool all_wait(uint32_t first, uint32_t last, State state) {
 void shuffle(uint32_t first, uint32_t last) {
   uint64_t words[warp];
   for (uint32_t i = first; i < last; ++i) {
-    const uint32_t other = first + ((i - first) ^ static_cast<uint32_t>(fibers[i].bits));
-    if (other >= last || fibers[other].state == State::ended)
+    if (fibers[i].state == State::ended || last - first < warp)
       refuse("[shuffle] expected all lanes of the warp, got one that has ended");
-    words[i - first] = fibers[other].word;
+    if (fibers[i].bits != fibers[first].bits)
+      refuse("[shuffle] expected the same bits in all lanes, got others");
+    words[i - first] = fibers[first + ((i - first) ^ static_cast<uint32_t>(fibers[i].bits))].word;
   }
   for (uint32_t i = first; i < last; ++i)
     fibers[i].word = words[i - first], fibers[i].state = State::ready;
@@ -128,6 +133,7 @@ bool release() {
 }
 
 void run_block(const std::vector<uint32_t>& order) {
+  poisoned.clear();
   for (uint32_t i = 0; i < count; ++i) {
     Fiber& fiber = fibers[i];
     fiber.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
@@ -141,6 +147,12 @@ void run_block(const std::vector<uint32_t>& order) {
 
 }  // namespace
 
+void shared(void* array, size_t bytes) {
+  if (std::ranges::find(poisoned, array) != poisoned.end()) return;
+  std::memset(array, 0xff, bytes);
+  poisoned.push_back(array);
+}
+
 void sync() { wait_as(State::at_barrier); }
 
 uint64_t exchange(uint64_t word, int bits) {
@@ -152,12 +164,14 @@ uint64_t exchange(uint64_t word, int bits) {
 }
 
 void launch(dim3 grid, dim3 block, const std::function<void()>& thread) {
-  count = block.x * block.y * block.z;
-  const bool fits = count >= 1 && count <= most_threads && grid.x >= 1 && grid.x < (1u << 31) &&
-                    grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 && grid.z <= 65535;
+  const uint64_t wanted = uint64_t{block.x} * block.y * block.z;
+  count = static_cast<uint32_t>(std::min<uint64_t>(wanted, most_threads + 1));
+  const bool fits = count >= 1 && count <= most_threads && block.z <= 64 && grid.x >= 1 &&
+                    grid.x < (1u << 31) && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 &&
+                    grid.z <= 65535;
   if (!fits)
     throw accrue::Failure(accrue::text("[launch] expected a grid that a device takes, got ", grid.x,
-                                       " × ", grid.y, " × ", grid.z, " blocks of ", count));
+                                       " × ", grid.y, " × ", grid.z, " blocks of ", wanted));
   static std::minstd_rand random;
   std::vector<uint32_t> order(count);
   for (uint32_t i = 0; i < count; ++i) order[i] = i;

@@ -3,6 +3,7 @@
 // that what forgets to wait shows. What must not be is refused: barriers that some threads never
 // reach, shuffles with a lane that is not there, grids that a device could not take.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 
@@ -19,6 +20,9 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 /// Runs `thread` once in each thread of the grid. Throws accrue::Failure for what is refused.
 void launch(dim3 grid, dim3 block, const std::function<void()>& thread);
 
+/// Fills an array that the threads of a block share, once for each block: what is read before it is
+/// written is no number.
+void shared(void* array, size_t bytes);
 /// Waits for all threads of the block that have not ended.
 void sync();
 /// The word that the lane whose number differs in these bits gives at the same time.

@@ -9,6 +9,7 @@ PTX = [
     (r'asm volatile\("st\.global\.v[24]\.u32.*?\);', "*to = x;"),
     (r'asm\("ex2\.approx\.ftz\.f32 %0, %1;" : "=f"\((\w+)\) : "f"\(([^;]*)\)\);', r"\1 = exp2f(\2);"),
 ]
+SHARED = re.compile(r"(__shared__ [^;]+?(\w+)(?:\[[^;]*\])+;)")
 OPENING, CLOSING = "([{", ")]}"
 
 
@@ -50,6 +51,7 @@ def translate(text):
         text = re.sub(pattern, replacement, text, flags=re.DOTALL)
     if "asm" in re.findall(r"\w+", text):
         raise ValueError("PTX that is not known here")
+    text = SHARED.sub(r"\1 ::on_host::shared(\2, sizeof \2);", text)
     while "<<<" in text:
         begin = text.index("<<<")
         end = text.index(">>>", begin)

@@ -25,7 +25,7 @@ bool is_of_libraries(const Row& row) {
 // devices, some of every kind. ACCRUE_EVERY_CASE=1: all.
 bool is_chosen(const std::string& name) {
 #if defined(__SANITIZE_ADDRESS__)
-  constexpr uint64_t of = 32;
+  constexpr uint64_t of = 128;
 #else
   constexpr uint64_t of = 4;
 #endif

@@ -21,8 +21,8 @@ bool is_of_libraries(const Row& row) {
          row.name.find("Attention") != std::string::npos;
 }
 
-// Fibers are slow, above all under sanitizers: of the table's cases, which are made for real
-// devices, some of every kind. ACCRUE_EVERY_CASE=1: all.
+// Fibers are slow, above all under sanitizers: some of the table's cases, which are made for real
+// devices. ACCRUE_EVERY_CASE=1: all.
 bool is_chosen(const std::string& name) {
 #if defined(__SANITIZE_ADDRESS__)
   constexpr uint64_t of = 128;

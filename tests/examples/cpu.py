@@ -4,7 +4,7 @@ from pathlib import Path
 
 def products_ignore_threads():
     """Whether oneDNN's f32 products, of the sizes in these tests, have one order of additions for every
-    number of threads: with AVX-512, where tests/laws holds it by trying."""
+    number of threads: with AVX-512, where tests/laws holds it."""
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:

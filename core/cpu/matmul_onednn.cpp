@@ -18,12 +18,13 @@ using dnnl::memory;
 
 /// What of a product a primitive depends on.
 struct Key {
-  int64_t M, N, K, a_ld, b_ld, c_ld;
-  int32_t threads;
-  bool a_transposed, b_transposed, add;
+  int64_t M, N, K;
+  MatrixLayout a, b, c;
+  bool add;
   DType in, out, bias;
   bool has_bias;
   bool kept;  // b is packed once per cycle, in the weight's Packs
+  int threads = omp_get_max_threads();
 
   auto operator<=>(const Key&) const = default;
 };
@@ -86,10 +87,10 @@ class Primitive {
 
 void Primitive::make() {
   const Key& k = key_;
-  const auto a = describe(k.M, k.K, k.in, k.a_ld, k.a_transposed);
+  const auto a = describe(k.M, k.K, k.in, k.a.ld, k.a.transposed);
   const auto b = k.kept ? memory::desc({k.K, k.N}, type_of(k.in), memory::format_tag::any)
-                        : describe(k.K, k.N, k.in, k.b_ld, k.b_transposed);
-  const auto c = describe(k.M, k.N, k.out, k.c_ld, false);
+                        : describe(k.K, k.N, k.in, k.b.ld, k.b.transposed);
+  const auto c = describe(k.M, k.N, k.out, k.c.ld, false);
   const auto bias = k.has_bias ? describe(1, k.N, k.bias, k.N, false) : memory::desc();
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -110,8 +111,8 @@ void Primitive::make() {
   if (!blocked && !(gemm && !k.kept && k.in == DType::bf16)) return;
   if (k.kept) {
     b_bytes_ = aligned(made.weights_desc().get_size());
-    layout_ = name_of(made.weights_desc(), k.b_transposed);
-    const auto plain = describe(k.K, k.N, k.in, k.b_ld, k.b_transposed);
+    layout_ = name_of(made.weights_desc(), k.b.transposed);
+    const auto plain = describe(k.K, k.N, k.in, k.b.ld, k.b.transposed);
     dnnl::primitive_attr own;
     own.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::reorder::primitive_desc pack(engine(), plain, engine(), made.weights_desc(), own,
@@ -175,22 +176,9 @@ namespace {
 Primitive* find(const Product& p, bool kept) {
   // One cache per thread: the primitives hold the addresses of the call.
   static thread_local std::map<Key, Primitive> cache;
-  const bool has_bias(p.args.bias);
-  const Key key{p.M,
-                p.N,
-                p.K,
-                p.a.ld,
-                p.b.ld,
-                p.c.ld,
-                omp_get_max_threads(),
-                p.a.transposed,
-                p.b.transposed,
-                p.add(),
-                p.args.a.dtype,
-                p.args.c.dtype,
-                has_bias ? p.args.bias.dtype : DType::f32,
-                has_bias,
-                kept};
+  const auto& [a, b, c, write, bias] = p.args;
+  const Key key{p.M,     p.N,     p.K,     p.a,        p.b,        p.c,
+                p.add(), a.dtype, c.dtype, bias.dtype, bool(bias), kept};
   auto found = cache.find(key);
   if (found == cache.end()) {
     constexpr size_t bound = 4096;  // ragged shapes without end must not fill the memory

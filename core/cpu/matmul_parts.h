@@ -12,6 +12,8 @@ namespace accrue::cpu {
 struct MatrixLayout {
   int64_t ld = 0;  // 0: the strides are neither
   bool transposed = false;
+
+  auto operator<=>(const MatrixLayout&) const = default;
 };
 
 MatrixLayout layout_of(const Shape& shape, const Shape& strides);
@@ -44,9 +46,6 @@ void activate(const Product&, int64_t row, int64_t rows, int64_t column, int64_t
 void check_dnnl(dnnl_status_t status, const char* call,
                 std::source_location = std::source_location::current());
 
-/// f32 with plain strides: dnnl_sgemm, shared out among the threads.
-void sgemm(const Product&);
-
 /// A oneDNN matmul primitive made for these shapes, strides, dtypes and threads.
 class Primitive;
 /// The primitive for this product, made at first use and kept by the thread; null where oneDNN has
@@ -60,8 +59,11 @@ bool takes_tiles(const Product&);
 size_t tiles_workspace(const Product&);
 void multiply_tiles(const Product&, void* workspace);
 
-/// Everything else: inputs widened to f32, sgemm, the result rounded or added into c.
-size_t fallback_workspace(const Product&);
-void run_fallback(const Product&, void* workspace);
+/// Everything else: dnnl_sgemm, where need be of copies of its factors in f32; the activation only
+/// of an f32 c.
+size_t sgemm_workspace(const Product&);
+void run_sgemm(const Product&, void* workspace);
+/// All of c: adds the bias, if there is one (to f32 numbers), and applies the activation.
+void finish_rows(const Product&);
 
 }  // namespace accrue::cpu

@@ -2,11 +2,14 @@
 from pathlib import Path
 
 
+def has_avx512():
+    try:
+        return "avx512f" in Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+
+
 def products_ignore_threads():
     """Whether oneDNN's f32 products, of the sizes in these tests, have one order of additions for every
     number of threads: with AVX-512, where tests/laws holds it."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return "avx512f" in flags
+    return has_avx512()

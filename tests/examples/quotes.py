@@ -5,8 +5,8 @@
     quotes.py --self-test  shows that a wrong quotation is found
 
 Above a block of a page:
-    <!-- output of NAME -->  the block's lines stand together in what BIN/NAME prints; … stands for a
-                             word that depends on the CPU
+    <!-- output of NAME -->  the block's lines stand together in what BIN/NAME prints
+    <!-- output of NAME with AVX-512 -->, <!-- output of NAME without AVX-512 -->  the same on such CPUs
     <!-- figures of NAME -->  the same, but numbers may differ by a fourth of their size, without AVX-512 by
                              half: for what depends on how the machine rounds
     <!-- code of NAME -->    the block is what stands between the marks "Tutorial begin" and
@@ -17,15 +17,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cpu import products_ignore_threads
+from cpu import has_avx512
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"<!-- (output|figures|code) of (\w+) -->\n```\w*\n(.*?)^```", re.S | re.M)
+BLOCK = re.compile(r"<!-- (output|figures|code) of (\w+)(?: (with|without) AVX-512)? -->\n```\w*\n"
+                   r"(.*?)^```", re.S | re.M)
 MARKED = re.compile(r"^// Tutorial begin\n(.*?)^// Tutorial end", re.S | re.M)
 
 
+AVX512 = has_avx512()
 # The pages' figures are of a CPU with AVX-512; others add in other orders and train to other weights.
-NEAR = 1 / 4 if products_ignore_threads() else 1 / 2
+NEAR = 1 / 4 if AVX512 else 1 / 2
 
 
 def number(word):
@@ -43,20 +45,15 @@ def nearly(line, other):
         for a, b in zip(words, others))
 
 
-def equal(line, other):
-    """To the letter, but for …, which stands for a word that depends on the CPU."""
-    words, others = line.split(), other.split()
-    return line == other or ("…" in words and len(words) == len(others) and
-                             all(a in ("…", b) for a, b in zip(words, others)))
-
-
-def stands_in(block, output, same=equal):
+def stands_in(block, output, same=str.__eq__):
     lines, all_lines = block.splitlines(), output.splitlines()
     return any(all(map(same, lines, all_lines[i:])) for i in range(len(all_lines) - len(lines) + 1))
 
 
-def wrong_quotes(text, output_of, code_of):
-    for kind, name, block in BLOCK.findall(text):
+def wrong_quotes(text, output_of, code_of, avx512=AVX512):
+    for kind, name, cpu, block in BLOCK.findall(text):
+        if cpu and avx512 != (cpu == "with"):
+            continue
         if not block:
             yield f"an empty block quotes {name}"
         elif kind == "output" and not stands_in(block, output_of(name)):
@@ -70,7 +67,7 @@ def wrong_quotes(text, output_of, code_of):
 def stale_curves(text, picture):
     """Lines of the page's tables whose last figure is not where the picture's curve ends."""
     ends = set(re.findall(r"<title>(\w+): (\S+) at K", picture))
-    for _, name, block in BLOCK.findall(text):
+    for _, name, _, block in BLOCK.findall(text):
         for line in block.splitlines() if name == "accumulator_error" else ():
             words = line.split()
             if len(words) > 3 and number(words[0]) is None and number(words[1]) is not None and (
@@ -93,7 +90,10 @@ def self_test():
     assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\ne 1.2\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "code_of": lambda _: "d\n"}))) == 1
-    assert equal("a … c", "a  b  c") and not equal("a … c", "a b d") and not equal("a …", "a b c")
+    for cpu, avx512 in ("with", True), ("without", False):
+        text = f"<!-- output of one {cpu} AVX-512 -->\n```\na\nc\n```\n"
+        assert len(list(wrong_quotes(text, **good, avx512=avx512))) == 1
+        assert not list(wrong_quotes(text, **good, avx512=not avx512))
     table = "<!-- figures of accumulator_error -->\n```\nK   1   2  2048\nbf16  0e+00 2e-03 5e-01\n```\n"
     assert not list(stale_curves(table, "<title>bf16: 5e-01 at K = 2048</title>"))
     assert len(list(stale_curves(table, "<title>bf16: 6e-01 at K = 2048</title>"))) == 1

@@ -80,12 +80,13 @@ void add_reshaped_weight(Cases& cases, DType dtype) {
 }
 
 /// Columns of a wider matrix: rows further apart than they are long.
-void add_columns(Cases& cases, DType dtype, Write write) {
-  cases.push_back({text(dtype, " columns of wider matrices ", name_of(write)), [=](Stage& stage) {
-                     const Tensor a = stage.random({17, 65 + 3}, dtype).slice(1, 2, 65);
-                     const Tensor b = stage.random({65, 33 + 5}, dtype).slice(1, 1, 33);
-                     Tensor c = stage.out({17, 33 + 4}, dtype, write, bound_of(65));
-                     stage.launch(kernel::Matmul{a.in(), b.in(), c.slice(1, 3, 33).out(), write});
+void add_columns(Cases& cases, DType dtype, Write write, int64_t M, int64_t N) {
+  cases.push_back({text(dtype, " columns of wider matrices ", M, "×", N, " ", name_of(write)),
+                   [=](Stage& stage) {
+                     const Tensor a = stage.random({M, 65 + 3}, dtype).slice(1, 2, 65);
+                     const Tensor b = stage.random({65, N + 5}, dtype).slice(1, 1, N);
+                     Tensor c = stage.out({M, N + 4}, dtype, write, bound_of(65));
+                     stage.launch(kernel::Matmul{a.in(), b.in(), c.slice(1, 3, N).out(), write});
                    }});
 }
 
@@ -114,10 +115,18 @@ Cases matmul_cases() {
   for (Write write : both_writes)
     for (const auto& [M, N, K] : {std::array<int64_t, 3>{64, 96, 32}, {97, 71, 96}, {33, 1025, 64}})
       add(cases, {bf16, f32, M, N, K, true}, write, false);
+  // Rows of b that collide in the caches, and a c that is wide enough to be packed for.
+  for (Write write : both_writes)
+    for (const auto& [M, N, K] :
+         {std::array<int64_t, 3>{64, 256, 33}, {71, 512, 40}, {600, 768, 35}})
+      for (bool transposed : {false, true})
+        add(cases, {f32, f32, M, N, K, transposed}, write, write == Write::set);
   for (DType dtype : activation_types) {
     for (bool transposed : {false, true}) add_weight(cases, dtype, transposed);
     add_reshaped_weight(cases, dtype);
-    for (Write write : both_writes) add_columns(cases, dtype, write);
+    for (Write write : both_writes)
+      for (const auto& [M, N] : {std::pair<int64_t, int64_t>{17, 33}, {70, 251}})
+        add_columns(cases, dtype, write, M, N);
   }
   return cases;
 }
@@ -155,7 +164,8 @@ Bound after_product(int64_t K) { return {K + 18.0, K + 2.0, 2}; }
 template <class Add>
 void for_each_product(const Add& add) {
   constexpr std::array<int64_t, 3> sizes[] = {{3, 7, 17},    {65, 127, 1},    {127, 33, 515},
-                                              {64, 96, 128}, {300, 257, 131}, {33, 40, 4200}};
+                                              {64, 96, 128}, {300, 257, 131}, {33, 40, 4200},
+                                              {70, 256, 33}};
   for (DType dtype : activation_types)
     for (const auto& [M, N, K] : sizes) {
       for (kernel::UnaryFormula formula : formulas)

@@ -71,12 +71,6 @@ struct ScaleOp {
   }
 };
 
-In transposed(In x) {
-  std::swap(x.shape[0], x.shape[1]);
-  std::swap(x.strides[0], x.strides[1]);
-  return x;
-}
-
 /// Memory for x·w + bias, which can be computed.
 Tensor product(const char* name, const Tensor& x, const In& w, const In& bias, bool transpose) {
   require(x.shape().rank >= 1 && w.shape.rank == 2 && x.shape()[-1] == w.shape[0], "[", name,

@@ -19,6 +19,13 @@ View rows(const View& view) {
   return flat;
 }
 
+/// A matrix with its dimensions exchanged.
+inline auto transposed(auto x) {
+  std::swap(x.shape[0], x.shape[1]);
+  std::swap(x.strides[0], x.strides[1]);
+  return x;
+}
+
 /// Entries [first, first + count) of dimension 0.
 inline Out part(Out out, int64_t first, int64_t count) {
   out.shape[0] = count;

@@ -1,6 +1,7 @@
 // Matrix products: which route a product takes.
 #include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/matmul_parts.h"
+#include "accrue/core/cpu/vector.h"
 
 namespace accrue::cpu {
 
@@ -66,9 +67,8 @@ void run_activated(const kernel::Matmul& args, const Activation& activation, voi
   if (takes_tiles(p)) return multiply_tiles(p, workspace);
   if (p.plain(DType::f32, DType::f32) && !find_primitive(p)) return run_sgemm(p, workspace);
   matmul(args, workspace);
-  kernel::Matmul done = args;
-  done.bias = {};
-  finish_rows(Product(done, &activation));
+  parallel_rows(p.M, 4 * p.N,
+                [&](int64_t first, int64_t last) { activate(p, first, last - first, 0, p.N); });
 }
 
 }  // namespace

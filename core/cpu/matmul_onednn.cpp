@@ -38,8 +38,8 @@ memory::data_type type_of(DType dtype) {
   return dtype == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32;
 }
 
-memory::desc describe(int64_t rows, int64_t columns, DType dtype, int64_t ld, bool transposed) {
-  const auto strides = transposed ? memory::dims{1, ld} : memory::dims{ld, 1};
+memory::desc describe(int64_t rows, int64_t columns, DType dtype, const MatrixLayout& layout) {
+  const auto strides = layout.transposed ? memory::dims{1, layout.ld} : memory::dims{layout.ld, 1};
   return {{rows, columns}, type_of(dtype), strides};
 }
 
@@ -87,11 +87,11 @@ class Primitive {
 
 void Primitive::make() {
   const Key& k = key_;
-  const auto a = describe(k.M, k.K, k.in, k.a.ld, k.a.transposed);
+  const auto a = describe(k.M, k.K, k.in, k.a);
   const auto b = k.kept ? memory::desc({k.K, k.N}, type_of(k.in), memory::format_tag::any)
-                        : describe(k.K, k.N, k.in, k.b.ld, k.b.transposed);
-  const auto c = describe(k.M, k.N, k.out, k.c.ld, false);
-  const auto bias = k.has_bias ? describe(1, k.N, k.bias, k.N, false) : memory::desc();
+                        : describe(k.K, k.N, k.in, k.b);
+  const auto c = describe(k.M, k.N, k.out, k.c);
+  const auto bias = k.has_bias ? describe(1, k.N, k.bias, {k.N}) : memory::desc();
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (k.add) {
@@ -112,7 +112,7 @@ void Primitive::make() {
   if (k.kept) {
     b_bytes_ = aligned(made.weights_desc().get_size());
     layout_ = name_of(made.weights_desc(), k.b.transposed);
-    const auto plain = describe(k.K, k.N, k.in, k.b.ld, k.b.transposed);
+    const auto plain = describe(k.K, k.N, k.in, k.b);
     dnnl::primitive_attr own;
     own.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::reorder::primitive_desc pack(engine(), plain, engine(), made.weights_desc(), own,

@@ -60,10 +60,8 @@ size_t tiles_workspace(const Product&);
 void multiply_tiles(const Product&, void* workspace);
 
 /// Everything else: dnnl_sgemm, where need be of copies of its factors in f32; the activation only
-/// of an f32 c.
+/// of a c that is f32 and plain.
 size_t sgemm_workspace(const Product&);
 void run_sgemm(const Product&, void* workspace);
-/// All of c: adds the bias, if there is one (to f32 numbers), and applies the activation.
-void finish_rows(const Product&);
 
 }  // namespace accrue::cpu

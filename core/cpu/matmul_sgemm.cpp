@@ -9,69 +9,78 @@
 #include "accrue/core/cpu/dispatch.h"
 #include "accrue/core/cpu/kernels.h"
 #include "accrue/core/cpu/matmul_parts.h"
+#include "accrue/core/views.h"
 
 namespace accrue::cpu {
 namespace {
 
-constexpr int64_t align = 16;  // floats in 64 bytes
+constexpr int64_t align = 16;                    // floats in 64 bytes
+constexpr int row_grain = 8, column_grain = 48;  // dnnl_sgemm's own tile
 
 int64_t padded(int64_t floats) { return (floats + align - 1) / align * align; }
-
-/// Without AVX-512, dnnl_sgemm packs its factors only for a wide c.
-bool packs_wide_only() {
-  static const bool avx512 = dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core;
-  return !avx512;
-}
 
 bool widens(const In& in, const MatrixLayout& layout) {
   return in.dtype != DType::f32 || layout.ld == 0;
 }
 
-/// Unpacked rows of b that lie a multiple of 1 KiB apart evict one another from the caches: a copy
-/// pays. For many rows dnnl_sgemm makes its own; a vocabulary's head would take its memory twice.
+/// Whether dnnl_sgemm would pack the factors of a part of c. Without AVX-512 it does for large ones
+/// only: its threshold from oneDNN 2.6 to 3.7.
+bool packs(int64_t rows, int64_t columns) {
+  constexpr int avx512 = dnnl_cpu_isa_avx512_core;
+  static const bool always = (dnnl_get_effective_cpu_isa() & avx512) == avx512;
+  return always || 1.0 / rows + 1.0 / columns < 0.0038;
+}
+
+/// How many threads make a band of c each; 1: dnnl_sgemm shares c out. Few threads do best with
+/// bands, one fork and no barrier inside, unless only the whole would be packed.
+int bands_of(const Product& p, bool columns) {
+  constexpr int few = 8;
+  const int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+  const bool enough = columns ? p.N >= 2 * column_grain * threads : p.M >= 2 * row_grain * threads;
+  const auto packed = [&](int n) { return columns ? packs(p.M, p.N / n) : packs(p.M / n, p.N); };
+  return threads <= few && enough && packed(threads) == packed(1) ? threads : 1;
+}
+
+/// Rows of b that lie a multiple of 1 KiB apart evict one another from the caches where they are
+/// not packed: a copy pays. It is made for each product, as those of all weights would be too much.
 bool collides(const Product& p) {
-  return packs_wide_only() && p.M >= 64 && p.M < 1024 && p.K * p.N <= 1 << 22 && !p.b.transposed &&
-         p.b.ld % 256 == 0;
+  return !p.b.transposed && p.b.ld % 256 == 0 && p.M >= 64 && p.K * p.N <= 1 << 22 &&
+         !packs(p.M / bands_of(p, false), p.N);
 }
 bool copies_b(const Product& p) { return widens(p.args.b, p.b) || collides(p); }
 
 /// f32 and plain: dnnl_sgemm can write there.
 bool direct(const Product& p) { return p.args.c.dtype == DType::f32 && p.c.ld && !p.c.transposed; }
 
-/// From one row of a copy to the next.
-int64_t copied_ld(int64_t columns) { return columns % 256 ? columns : columns + align; }
+/// From one row of a copy to the next: no multiple of 1 KiB where small products are not packed.
+int64_t copied_ld(int64_t n) { return n % 256 || packs(1, 1) ? n : n + align; }
 
 int64_t copied_floats(const In& in, const MatrixLayout& layout) {
   return padded(in.shape[layout.transposed] * copied_ld(in.shape[!layout.transposed]));
 }
 
 /// The weight b in f32, which lasts for its cycle; null where b is f32 or no weight. It has the
-/// order of b's own memory, so that x·W and dy·Wᵀ share it.
+/// order of b's own memory, so that x·W and dy·Wᵀ share it. No other route's layouts have such
+/// names.
 Packs::Entry* kept_of(const Product& p) {
-  constexpr uint64_t in_f32 = 1;  // the layout's name among the weight's Packs
   if (!p.args.b.packs || !p.b.ld || p.args.b.dtype == DType::f32) return nullptr;
-  const size_t bytes = copied_floats(p.args.b, p.b) * sizeof(float);
-  return &p.args.b.packs->entry(in_f32, bytes, Device::cpu());
+  const uint64_t name = copied_ld(p.args.b.shape[!p.b.transposed]);
+  return &p.args.b.packs->entry(name, copied_floats(p.args.b, p.b) * sizeof(float), Device::cpu());
 }
 
 /// The numbers of `in` as an f32 matrix, transposed where `in` is: both in order of memory.
-In copied(In in, const MatrixLayout& layout, float* to, bool valid = false) {
-  const auto turn = [&layout](Shape& sizes) {
-    if (layout.transposed) std::swap(sizes[0], sizes[1]);
-  };
-  turn(in.shape);
-  turn(in.strides);
-  Out result{to, in.shape, {copied_ld(in.shape[1]), 1}, DType::f32};
-  if (!valid) copy({in, result, Write::set}, nullptr);
-  turn(result.shape);
-  turn(result.strides);
-  return result;
+In copied(const In& in, const MatrixLayout& layout, float* to, bool made = false) {
+  const In from = layout.transposed ? transposed(in) : in;
+  const Out rows{to, from.shape, {copied_ld(from.shape[1]), 1}, DType::f32};
+  if (!made) copy({from, rows, Write::set}, nullptr);
+  return layout.transposed ? transposed(rows) : rows;
 }
 
 /// Bias and activation of a part, which lies in the cache: put there before, the bias would be
 /// written to memory and read again.
 void finish_part(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) {
-  const auto add_bias = [&]<class T>(T, float* c) {
+  const auto add_bias = [&]<class T>(T, int64_t i) {
+    float* c = static_cast<float*>(p.args.c.data) + i * p.c.ld + column;
     const int64_t step = p.args.bias.strides[0];
     const T* bias = static_cast<const T*>(p.args.bias.data) + column * step;
     if (step == 1)
@@ -82,16 +91,13 @@ void finish_part(const Product& p, int64_t row, int64_t rows, int64_t column, in
       for (int64_t j = 0; j < columns; ++j) c[j] += to_float(bias[j * step]);
   };
   for (int64_t i = row; i < row + rows; ++i) {
-    float* c = static_cast<float*>(p.args.c.data) + i * p.c.ld + column;
-    if (p.args.bias) with_float(p.args.bias.dtype, [&](auto type) { add_bias(type, c); });
+    if (p.args.bias) with_float(p.args.bias.dtype, [&](auto type) { add_bias(type, i); });
     if (p.activation) activate(p, i, 1, column, columns);
   }
 }
 
-/// The part of c at (row, column), without its bias, by the calling thread and, outside a parallel
-/// region, its team.
-dnnl_status_t sgemm_part(const Product& p, int64_t row, int64_t rows, int64_t column,
-                         int64_t columns) {
+/// A part of c, without its bias, by the calling thread and, outside of parallel regions, its team.
+dnnl_status_t gemm(const Product& p, int64_t row, int64_t rows, int64_t column, int64_t columns) {
   const auto* a = static_cast<const float*>(p.args.a.data) + row * (p.a.transposed ? 1 : p.a.ld);
   const auto* b = static_cast<const float*>(p.args.b.data) + column * (p.b.transposed ? p.b.ld : 1);
   auto* c = static_cast<float*>(p.args.c.data) + row * p.c.ld + column;
@@ -103,18 +109,19 @@ int64_t share(int64_t total, int64_t grain, int64_t part, int64_t parts) {
   return std::min(total, (total + grain - 1) / grain * part / parts * grain);
 }
 
+void finish_rows(const Product& p) {
+  if (!p.args.bias && !p.activation) return;
+  parallel_rows(p.M, 4 * p.N,  // an exp is some four simple operations
+                [&](int64_t first, int64_t last) { finish_part(p, first, last - first, 0, p.N); });
+}
+
 /// f32 with plain strides, shared out among the threads.
 void sgemm(const Product& p) {
-  // Few threads do best with a private band of c each: one fork, no barrier inside. A band of rows
-  // packs all of b, so where b must be transposed and is the larger one, bands are columns. Not
-  // where a band is too narrow to be packed: a transposed `a` wants that most.
-  constexpr int few = 8, row_grain = 8, column_grain = 48;  // the kernel's own tile
-  const int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+  // A band of rows packs all of b: bands are columns where b must be transposed and is larger.
   const bool columns = p.b.transposed && p.N > p.M;
-  const bool bands = threads > 1 && threads <= few && !(p.a.transposed && packs_wide_only()) &&
-                     (columns ? p.N >= 2 * column_grain * threads : p.M >= 2 * row_grain * threads);
-  if (!bands) {
-    check_dnnl(sgemm_part(p, 0, p.M, 0, p.N), "dnnl_sgemm");
+  const int threads = bands_of(p, columns);
+  if (threads == 1) {
+    check_dnnl(gemm(p, 0, p.M, 0, p.N), "dnnl_sgemm");
     return finish_rows(p);
   }
   int worst = dnnl_success;
@@ -124,19 +131,13 @@ void sgemm(const Product& p) {
     const int64_t total = columns ? p.N : p.M, grain = columns ? column_grain : row_grain;
     const int64_t first = share(total, grain, part, parts);
     const int64_t count = share(total, grain, part + 1, parts) - first;
-    worst = columns ? sgemm_part(p, 0, p.M, first, count) : sgemm_part(p, first, count, 0, p.N);
+    worst = columns ? gemm(p, 0, p.M, first, count) : gemm(p, first, count, 0, p.N);
     columns ? finish_part(p, 0, p.M, first, count) : finish_part(p, first, count, 0, p.N);
   }
   check_dnnl(static_cast<dnnl_status_t>(worst), "dnnl_sgemm");
 }
 
 }  // namespace
-
-void finish_rows(const Product& p) {
-  if (!p.args.bias && !p.activation) return;
-  parallel_rows(p.M, 4 * p.N,  // an exp is some four simple operations
-                [&](int64_t first, int64_t last) { finish_part(p, first, last - first, 0, p.N); });
-}
 
 size_t sgemm_workspace(const Product& p) {
   int64_t floats = direct(p) ? 0 : padded(p.M * p.N);

@@ -3,6 +3,7 @@ from pathlib import Path
 
 
 def has_avx512():
+    """Of the CPU itself: a DNNL_MAX_CPU_ISA that hides it from oneDNN is not seen."""
     try:
         return "avx512f" in Path("/proc/cpuinfo").read_text().split()
     except OSError:

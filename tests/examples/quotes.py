@@ -22,6 +22,7 @@ from cpu import has_avx512
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"<!-- (output|figures|code) of (\w+)(?: (with|without) AVX-512)? -->\n```\w*\n"
                    r"(.*?)^```", re.S | re.M)
+MARK = re.compile(r"<!-- *(?:output|figures|code) of")
 MARKED = re.compile(r"^// Tutorial begin\n(.*?)^// Tutorial end", re.S | re.M)
 
 
@@ -51,6 +52,8 @@ def stands_in(block, output, same=str.__eq__):
 
 
 def wrong_quotes(text, output_of, code_of, avx512=AVX512):
+    if len(MARK.findall(text)) != len(BLOCK.findall(text)):
+        yield "a mark is not spelt as this program's help says, or has no block"
     for kind, name, cpu, block in BLOCK.findall(text):
         if cpu and avx512 != (cpu == "with"):
             continue
@@ -90,6 +93,7 @@ def self_test():
     assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\ne 1.2\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "output_of": lambda _: "a\nb\n"}))) == 1
     assert len(list(wrong_quotes(text, **{**good, "code_of": lambda _: "d\n"}))) == 1
+    assert len(list(wrong_quotes("<!-- output of one with AVX512 -->\n```\na\n```\n", **good))) == 1
     for cpu, avx512 in ("with", True), ("without", False):
         text = f"<!-- output of one {cpu} AVX-512 -->\n```\na\nc\n```\n"
         assert len(list(wrong_quotes(text, **good, avx512=avx512))) == 1

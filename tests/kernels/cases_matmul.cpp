@@ -41,11 +41,12 @@ void add(Cases& cases, const Matrices& m, Write write, bool bias) {
 
 /// A weight keeps layouts of itself: they must be used again, as itself and as its transpose, and
 /// made again when it changes.
-void add_weight(Cases& cases, DType dtype, bool transposed) {
-  const std::string name = text(dtype, transposed ? " transposed" : "", " weight with packs");
+void add_weight(Cases& cases, DType dtype, bool transposed, int64_t N, int64_t K) {
+  const std::string name =
+      text(dtype, transposed ? " transposed" : "", " weight ", K, "×", N, " with packs");
   cases.push_back(
       {name, [=](Stage& stage) {
-         const Matrices m{dtype, dtype, 33, 65, 127};
+         const Matrices m{dtype, dtype, 33, N, K};
          Tensor weight = stage.random(transposed ? Shape{m.N, m.K} : Shape{m.K, m.N}, dtype);
          weight.keep_packs();
          const Tensor b = transposed ? weight.transpose(0, 1) : weight;
@@ -66,12 +67,12 @@ void add_weight(Cases& cases, DType dtype, bool transposed) {
 }
 
 /// A weight that is used in another shape as well keeps a layout of each.
-void add_reshaped_weight(Cases& cases, DType dtype) {
+void add_reshaped_weight(Cases& cases, DType dtype, const Shape& one, const Shape& other) {
   cases.push_back(
-      {text(dtype, " weight with packs in two shapes"), [=](Stage& stage) {
-         Tensor weight = stage.random({40, 48}, dtype);
+      {text(dtype, " weight with packs in two shapes, ", one, " and ", other), [=](Stage& stage) {
+         Tensor weight = stage.random(one, dtype);
          weight.keep_packs();
-         for (const Shape& shape : {Shape{40, 48}, Shape{60, 32}, Shape{40, 48}}) {
+         for (const Shape& shape : {one, other, one}) {
            const Tensor x = stage.random({33, shape[0]}, dtype);
            Tensor y = stage.out({33, shape[1]}, dtype, Write::set, bound_of(shape[0]));
            stage.launch(kernel::Matmul{x.in(), weight.reshape(shape).in(), y.out(), Write::set});
@@ -115,15 +116,22 @@ Cases matmul_cases() {
   for (Write write : both_writes)
     for (const auto& [M, N, K] : {std::array<int64_t, 3>{64, 96, 32}, {97, 71, 96}, {33, 1025, 64}})
       add(cases, {bf16, f32, M, N, K, true}, write, false);
-  // Rows of b that collide in the caches, and a c that is wide enough to be packed for.
+  // Rows of b that collide in the caches, as many as are copied or not, and a c whose bands are
+  // narrower than what oneDNN packs for.
   for (Write write : both_writes)
-    for (const auto& [M, N, K] :
-         {std::array<int64_t, 3>{64, 256, 33}, {71, 512, 40}, {600, 768, 35}})
+    for (const auto& [M, N, K] : {std::array<int64_t, 3>{63, 256, 33},
+                                  {64, 256, 33},
+                                  {71, 512, 40},
+                                  {600, 768, 35},
+                                  {1300, 512, 3}})
       for (bool transposed : {false, true})
         add(cases, {f32, f32, M, N, K, transposed}, write, write == Write::set);
   for (DType dtype : activation_types) {
-    for (bool transposed : {false, true}) add_weight(cases, dtype, transposed);
-    add_reshaped_weight(cases, dtype);
+    for (bool transposed : {false, true})
+      for (const auto& [N, K] : {std::pair<int64_t, int64_t>{65, 127}, {256, 40}, {40, 256}})
+        add_weight(cases, dtype, transposed, N, K);
+    add_reshaped_weight(cases, dtype, {40, 48}, {60, 32});
+    add_reshaped_weight(cases, dtype, {10, 512}, {20, 256});
     for (Write write : both_writes)
       for (const auto& [M, N] : {std::pair<int64_t, int64_t>{17, 33}, {70, 251}})
         add_columns(cases, dtype, write, M, N);

@@ -1,6 +1,7 @@
 #include "command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 
 namespace accrue::examples {
 namespace {
@@ -13,6 +14,12 @@ CLI::Option* option(CLI::App& app, const char* flag, T& value, const char* help)
 }
 
 }  // namespace
+
+std::string positive(const std::string& word) {
+  int64_t number = 1;  // of what is no number, the flag's own type complains
+  std::from_chars(word.data(), word.data() + word.size(), number);
+  return number > 0 ? "" : "expected at least 1, got " + word;
+}
 
 CommandLine::CommandLine(const char* name, const char* about)
     : app_(std::make_unique<CLI::App>(about, name)) {
@@ -41,7 +48,7 @@ void CommandLine::add(const char* flag, std::string& value, const char* help,
 
 template <class T>
 void CommandLine::add_positive(const char* flag, T& value, const char* help) {
-  option(*app_, flag, value, help)->check(CLI::PositiveNumber);
+  option(*app_, flag, value, help)->check(positive);
 }
 template void CommandLine::add_positive(const char*, int&, const char*);
 template void CommandLine::add_positive(const char*, int64_t&, const char*);
@@ -50,7 +57,7 @@ template void CommandLine::add_positive(const char*, uint64_t&, const char*);
 void CommandLine::add_positive(const char* flag, std::vector<int64_t>& values, const char* help) {
   app_->add_option(flag, values, help)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->check(CLI::PositiveNumber);
+      ->check(positive);
 }
 
 void CommandLine::add_switch(const char* flag, bool& value, const char* help) {

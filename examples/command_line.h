@@ -14,6 +14,9 @@ class App;
 
 namespace accrue::examples {
 
+/// A check for CLI11: what is wrong with a word that should be a number above zero, or "".
+std::string positive(const std::string& word);
+
 /// What a flag may hold is its value's type; its default is what the value holds when the flag is
 /// added, unless that is nothing or zero. Of a flag given twice the last counts, so that scripts
 /// can be overridden.

@@ -1,6 +1,9 @@
 // accumulator_error: the error of every accumulator against f64, over the number of micro-batches.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -80,6 +83,11 @@ void run(const Options& o) {
   std::ofstream log;
   if (!o.log.empty()) log.open(o.log);
   require(!log.fail(), "[log] expected to write '", o.log, "', got an error; try another file");
+  for (const std::string& path : {o.csv, o.svg})  // written after minutes of work
+    require(
+        path.empty() || access(std::filesystem::absolute(path).parent_path().c_str(), W_OK) == 0,
+        "[accumulator_error] expected a folder that can be written for '", path,
+        "', got none; try another file");
   std::vector<Gradients> all{
       gpt_gradients(o.gradients, show),  // first: it may refuse the text
       drawn_gradients("one_sign", "g = 1 ± 0.3, rounded to bf16", 1, 0.3, o.gradients),

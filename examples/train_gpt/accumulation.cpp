@@ -37,11 +37,14 @@ void add_accumulation_flags(CLI::App& app, Accumulation& a) {
                      "; or by parameter, the first match wins, as in \"kahan:*.ln_*,f32:*\"")
       ->capture_default_str();
   app.add_option(
-      "--filter", a.filter,
-      "What may weigh or drop a micro-batch: clip:LIMIT (of the norm of its gradient's sum "
-      "over tokens, so some tokens times what --clip takes), agreement:TAU (drops it where "
-      "1 - cosine with the sums so far is above TAU), drop-non-finite, observe (only looks: "
-      "see --records) (default: none)");
+         "--filter", a.filter,
+         "What may weigh or drop a micro-batch, one of clip:LIMIT (of the norm of its gradient's "
+         "sum "
+         "over tokens, so some tokens times what --clip takes), agreement:TAU (drops it where "
+         "1 - cosine with the sums so far is above TAU), drop-non-finite, observe (only looks: "
+         "see --records) (default: none)")
+      // The last would count, as of other flags, where both may be wanted.
+      ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
   app.add_option("--consume", a.consume,
                  "When the optimizer reads the sums: at close, in the last micro-batch's backward, "
                  "or into Adam's moments (adam_a; invariant: batch-size-invariant Adam)")
@@ -53,7 +56,7 @@ void add_accumulation_flags(CLI::App& app, Accumulation& a) {
       ->check(CLI::IsMember({"run", "split", "ranks"}))
       ->capture_default_str();
   app.add_option("--granule", a.granule, "Sequences that split and ranks run at once")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   app.add_option("--loss-scale", a.loss_scale,
                  "Where the dynamic loss scale starts (default: 65536 for f16, else none)");
@@ -94,7 +97,9 @@ std::string in_flags(std::string message, const Accumulation& a) {
       into_moments(a) ? "--reproducible split" : "--accumulate tree or fixed_point";
   const std::pair<std::string, std::string> words[] = {
       {"set skip_non_finite = true, or train in bf16 without a loss scale",
-       "leave out --keep-non-finite, or try --dtype bf16 without --loss-scale"},
+       a.consume == "close"
+           ? "leave out --keep-non-finite, or try --dtype bf16 without --loss-scale"
+           : "try --dtype bf16 or f32 without --loss-scale, or --consume close"},
       {"set noise_scale = false", "leave out --batch-by noise"},
       {"set skip_non_finite = false", "try --keep-non-finite"},
       {"skip_non_finite = false", "--keep-non-finite"},

@@ -90,11 +90,14 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
   app.add_option(
          "--verify", o.verify,
          "Samples of one cycle; compare their gradients with f64 on reference; train nothing")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->excludes(dry);
   // What a shell makes of an unset variable.
-  const auto named = [](const std::string& name) {
-    return name.empty() ? "expected a name, got none" : "";
+  const auto named = [](const std::string& word) {
+    return word.empty() ? "expected a name, got none" : "";
+  };
+  const auto given = [](const std::string& word) {
+    return word.empty() ? "expected steps, or micro-batches as in 50m, got none" : "";
   };
   auto* log = app.add_option("--log", o.log, "JSON lines, one per step")->check(named);
   app.add_flag("--records", o.records, "Log what happened to each micro-batch, too")->needs(log);
@@ -106,6 +109,7 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
   folder->check(named);
   app.add_option("--checkpoint-interval", words.checkpoint_interval,
                  "Steps, or micro-batches of --micro-batch as in 50m (default: eval-interval)")
+      ->check(given)
       ->needs(folder);
   app.add_flag("--resume", o.resume,
                "Go on from the newest checkpoint that is whole, with the same bits; flags that "

@@ -34,6 +34,10 @@ class BadInput(ProgramCase):
                 ("--clip 0", ["--consume", "adam_a"]),
                 ("--checkpoint: expected a name", ["--checkpoint", ""]),
                 ("--log: expected a name", ["--log", ""]),
+                ("--checkpoint-interval: expected steps", ["--checkpoint", "c", "--checkpoint-interval", ""]),
+                ("--filter", ["--filter", "drop-non-finite", "--filter", "clip:1"]),
+                ("--granule: expected at least 1, got 0", ["--reproducible", "split", "--granule", 0]),
+                ("--consume close", [*into_moments, "--loss-scale", 128]),
                 ("--log", ["--records"]),
                 ("--reproducible split", [*into_moments, "--reproducible", "ranks"]),
                 ("got invariant", ["--consume", "invariant", *into_moments[2:], "--reproducible", "ranks"]),
@@ -154,7 +158,8 @@ class BadInput(ProgramCase):
         self.refused(1, str(nowhere), "train_gpt", "--data", self.text, *TINY, "--log", nowhere)
         self.refused(1, str(nowhere), "one_cycle", "--data", self.text, "--log", nowhere)
         self.refused(1, "missing", "accumulator_error", "--data", self.folder / "missing")
-        self.refused(1, str(nowhere), "accumulator_error", "--data", self.text, "--log", nowhere)
+        for flag in ("--log", "--csv", "--svg"):
+            self.refused(1, str(nowhere), "accumulator_error", "--data", self.text, flag, nowhere)
 
     def test_a_result_that_cannot_be_printed_is_an_error(self):
         data, log = ["--data", self.text], ["--log", "/dev/full"]

@@ -37,14 +37,11 @@ void add_accumulation_flags(CLI::App& app, Accumulation& a) {
                      "; or by parameter, the first match wins, as in \"kahan:*.ln_*,f32:*\"")
       ->capture_default_str();
   app.add_option(
-         "--filter", a.filter,
-         "What may weigh or drop a micro-batch, one of clip:LIMIT (of the norm of its gradient's "
-         "sum "
-         "over tokens, so some tokens times what --clip takes), agreement:TAU (drops it where "
-         "1 - cosine with the sums so far is above TAU), drop-non-finite, observe (only looks: "
-         "see --records) (default: none)")
-      // The last would count, as of other flags, where both may be wanted.
-      ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+      "--filter", a.filter,
+      "What may weigh or drop a micro-batch, one of clip:LIMIT (of the norm of its gradient's "
+      "sum over tokens, so some tokens times what --clip takes), agreement:TAU (drops it where "
+      "1 - cosine with the sums so far is above TAU), drop-non-finite, observe (only looks: "
+      "see --records); given twice, the last counts alone (default: none)");
   app.add_option("--consume", a.consume,
                  "When the optimizer reads the sums: at close, in the last micro-batch's backward, "
                  "or into Adam's moments (adam_a; invariant: batch-size-invariant Adam)")

@@ -35,7 +35,6 @@ class BadInput(ProgramCase):
                 ("--checkpoint: expected a name", ["--checkpoint", ""]),
                 ("--log: expected a name", ["--log", ""]),
                 ("--checkpoint-interval: expected steps", ["--checkpoint", "c", "--checkpoint-interval", ""]),
-                ("--filter", ["--filter", "drop-non-finite", "--filter", "clip:1"]),
                 ("--granule: expected at least 1, got 0", ["--reproducible", "split", "--granule", 0]),
                 ("--consume close", [*into_moments, "--loss-scale", 128]),
                 ("--log", ["--records"]),

@@ -11,8 +11,6 @@ struct Recorded {
   std::unique_ptr<Tape> tape;
   Loss loss;
   std::vector<int32_t> cut;
-  int64_t samples;
-
   OperationNode& gatherer(size_t segment) const { return (*tape)[cut[segment]]; }
 };
 
@@ -26,8 +24,10 @@ std::vector<int32_t> cuts(const Tape& tape) {
 
 void gather(const std::vector<Recorded>& all, size_t segment) {
   for (const Recorded& one : all) {
-    one.tape->run(one.cut[segment], one.cut[segment + 1], Tape::Keep::crossing);
     OperationNode& node = one.gatherer(segment + 1);
+    const Range micro_batch(node.device, "micro-batch");
+    one.tape->run(one.cut[segment], one.cut[segment + 1], Tape::Keep::crossing);
+    const Range range(node.device, [&] { return node.label(); });
     const Input& x = node.inputs()[0];
     node.gather(x.kept ? *x.kept : x.node->input());
   }
@@ -65,10 +65,6 @@ void begin_backward(CycleState& state, const Loss& loss, int64_t samples) {
   if (node->needs_gradient) node->pass(state.cotangent_of(value));
 }
 
-void fold_all(CycleState& state) {
-  for (const auto& buffer : state.buffers) buffer->fold();
-}
-
 }  // namespace
 
 void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> todo,
@@ -85,7 +81,7 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
               "[run] expected a loss made by operations on parameters, got a constant");
       static_cast<OperationNode&>(*recorded.sum().node()).last_use = tape->size();
       auto cut = cuts(*tape);
-      all.push_back({std::move(tape), std::move(recorded), std::move(cut), count});
+      all.push_back({std::move(tape), std::move(recorded), std::move(cut)});
     }
   } catch (...) {
     for (const auto& buffer : state_->buffers) buffer->settle();  // nothing will be deposited
@@ -98,20 +94,24 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
   for (size_t s = 0; s + 1 < segments; ++s) gather(all, s);
   for (size_t s = segments; s-- > 0;) {
     for (const Recorded& one : all) {
+      const Range micro_batch(state_->device, "micro-batch");
       one.tape->run(one.cut[s], one.cut[s + 1], Tape::Keep::saved);
-      if (s + 1 == segments) begin_backward(*state_, one.loss, one.samples);
+      if (s + 1 == segments) begin_backward(*state_, one.loss, one.tape->sample_count());
+      const Range backward(state_->device, "backward");
       one.tape->pull(one.cut[s] + (s > 0 ? 1 : 0), one.cut[s + 1], Graph::release);
       if (s > 0 && one.gatherer(s).slot)
         one.gatherer(s).gather_backward(one.gatherer(s).saved, one.gatherer(s).slot);
-      fold_all(*state_);
+      for (const auto& buffer : state_->buffers) buffer->fold();
     }
     if (s == 0) continue;
     for (const Recorded& one : all) {
+      const Range micro_batch(state_->device, "micro-batch");
+      const Range backward(state_->device, "backward");
       one.tape->pull(one.cut[s], one.cut[s] + 1, Graph::release);
-      fold_all(*state_);
+      for (const auto& buffer : state_->buffers) buffer->fold();
     }
   }
-  for (const Recorded& one : all) state_->end_micro_batch(one.samples);
+  for (const Recorded& one : all) state_->end_micro_batch(one.tape->sample_count());
   if (state_->options.at_edge) state_->options.at_edge(state_->micro);
 }
 

@@ -24,17 +24,15 @@ Way find_way(const kernel::Matmul& args, void* workspace) {
                      ", got none; try another dtype, or CUBLASLT_LOG_LEVEL=5 for its reasons"));
 }
 
+size_t bytes_of(const Way& way) { return way.route.bytes + (way.plan ? way.plan->workspace : 0); }
+
 bool is_empty(const kernel::Matmul& args) { return args.c.shape.elements() == 0; }
 
 size_t matmul_workspace(const kernel::Matmul& args) {
-  if (is_empty(args)) return 0;
-  const Way way = find_way(args, nullptr);
-  return way.route.bytes + (way.plan ? way.plan->workspace : 0);
+  return is_empty(args) ? 0 : bytes_of(find_way(args, nullptr));
 }
 
-void run_matmul(const kernel::Matmul& args, void* workspace) {
-  if (is_empty(args)) return;
-  const Way way = find_way(args, workspace);
+void run(const Way& way, void* workspace) {
   const MatmulRoute& route = way.route;
   for (const auto& step : {route.copy_a, route.copy_b, route.start})
     if (step) copy(*step, nullptr);
@@ -43,35 +41,47 @@ void run_matmul(const kernel::Matmul& args, void* workspace) {
   if (route.finish) copy(*route.finish, nullptr);
 }
 
-/// The product in MatmulUnary or MatmulUnaryBackward.
-kernel::Matmul product_of(const kernel::MatmulUnary& args) {
-  return {args.a, args.b, args.z, Write::set, args.bias};
-}
-kernel::Matmul product_of(const kernel::MatmulUnaryBackward& args) {
-  return {args.a, args.b, args.dz, Write::set};
+void run_matmul(const kernel::Matmul& args, void* workspace) {
+  if (!is_empty(args)) run(find_way(args, workspace), workspace);
 }
 
-template <class Args>
-size_t workspace_of_product(const Args& args) {
+size_t matmul_unary_workspace(const kernel::MatmulUnary& args) {
   return matmul_workspace(product_of(args));
 }
 
+// gelu is made from z as it was rounded, not in the product: backward makes the same bits from it.
 void run_matmul_unary(const kernel::MatmulUnary& args, void* workspace) {
   run_matmul(product_of(args), workspace);
   unary({args.formula, args.z, args.y}, nullptr);
 }
 
+/// The way with gelu's slope in the product, where there is one.
+Way find_way(const kernel::MatmulUnaryBackward& args, void* workspace) {
+  Way way = find_way(product_of(args), workspace);
+  const std::optional<Gemm> fused = with_slope(args, way.route);
+  if (!fused) return way;
+  if (const MatmulPlan* plan = find_plan(*fused)) way.route.gemm = fused, way.plan = plan;
+  return way;
+}
+
+size_t matmul_unary_backward_workspace(const kernel::MatmulUnaryBackward& args) {
+  return is_empty(product_of(args)) ? 0 : bytes_of(find_way(args, nullptr));
+}
+
 void run_matmul_unary_backward(const kernel::MatmulUnaryBackward& args, void* workspace) {
-  run_matmul(product_of(args), workspace);
-  unary_backward({args.formula, args.z, args.dz, {args.dz, Write::set}}, nullptr);
+  if (is_empty(product_of(args))) return;
+  const Way way = find_way(args, workspace);
+  run(way, workspace);
+  if (!way.route.gemm || !way.route.gemm->z)
+    unary_backward({args.formula, args.z, args.dz, {args.dz, Write::set}}, nullptr);
   unary({args.formula, args.z, args.y}, nullptr);
 }
 
 }  // namespace
 
 const Kernel<kernel::Matmul> matmul{matmul_workspace, run_matmul};
-const Kernel<kernel::MatmulUnary> matmul_unary{workspace_of_product, run_matmul_unary};
-const Kernel<kernel::MatmulUnaryBackward> matmul_unary_backward{workspace_of_product,
+const Kernel<kernel::MatmulUnary> matmul_unary{matmul_unary_workspace, run_matmul_unary};
+const Kernel<kernel::MatmulUnaryBackward> matmul_unary_backward{matmul_unary_backward_workspace,
                                                                 run_matmul_unary_backward};
 
 }  // namespace accrue::cuda

@@ -30,28 +30,29 @@ cudaDataType_t type_of(DType dtype) {
 /// What the choice of an algorithm depends on.
 struct Key {
   std::array<int64_t, 6> sizes;
-  std::array<uint32_t, 4> alignments;  // of a, b, d and the bias (0: none), in bytes
+  std::array<uint32_t, 5> alignments;  // of a, b, d, the bias and z (0: none), in bytes
   DType in, out;
   bool transpose_a, transpose_b, add, tf32;
   auto operator<=>(const Key&) const = default;
 };
 
 uint32_t alignment_of(const void* data) {
+  if (!data) return 0;
   constexpr uintptr_t most = 256;
   const auto address = reinterpret_cast<uintptr_t>(data) | most;
   return static_cast<uint32_t>(address & -address);
 }
 
 Key key_of(const Gemm& g) {
-  return {
-      {g.rows, g.columns, g.terms, g.lda, g.ldb, g.ldd},
-      {alignment_of(g.a), alignment_of(g.b), alignment_of(g.d), g.bias ? alignment_of(g.bias) : 0},
-      g.in,
-      g.out,
-      g.transpose_a,
-      g.transpose_b,
-      g.add,
-      g.in == DType::f32 && tf32_is_allowed()};
+  return {{g.rows, g.columns, g.terms, g.lda, g.ldb, g.ldd},
+          {alignment_of(g.a), alignment_of(g.b), alignment_of(g.d), alignment_of(g.bias),
+           alignment_of(g.z)},
+          g.in,
+          g.out,
+          g.transpose_a,
+          g.transpose_b,
+          g.add,
+          g.in == DType::f32 && tf32_is_allowed()};
 }
 
 /// Never destroyed: at exit the driver may be gone before it.
@@ -83,6 +84,11 @@ struct Description {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<int32_t>(type_of(g.out)));
+    }
+    if (g.z) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DGELU);
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g.z);
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, g.ldd);
     }
     const cudaDataType_t in = type_of(g.in);
     CUBLAS_CHECK(cublasLtMatrixLayoutInit(&a, in, g.transpose_a ? g.terms : g.rows,

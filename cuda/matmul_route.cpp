@@ -124,4 +124,22 @@ MatmulRoute route_of(const kernel::Matmul& args, void* workspace, RouteLimits li
   return route;
 }
 
+kernel::Matmul product_of(const kernel::MatmulUnary& args) {
+  return {args.a, args.b, args.z, Write::set, args.bias};
+}
+
+kernel::Matmul product_of(const kernel::MatmulUnaryBackward& args) {
+  return {args.a, args.b, args.dz, Write::set};
+}
+
+std::optional<Gemm> with_slope(const kernel::MatmulUnaryBackward& args, const MatmulRoute& route) {
+  const DType dtype = args.z.dtype;
+  if (args.formula != kernel::UnaryFormula::gelu || wide(dtype) == dtype) return {};
+  if (!route.gemm || route.finish || !is_aligned(args.z.data)) return {};
+  Gemm gemm = *route.gemm;
+  gemm.z = args.z.data;
+  // dz and z are contiguous, so that both lie alike; the manual wants a multiple of 8.
+  return gemm.ldd % 8 == 0 ? std::optional(gemm) : std::nullopt;
+}
+
 }  // namespace accrue::cuda

@@ -8,8 +8,9 @@
 namespace accrue::cuda {
 
 /// d = op(a)·op(b) + bias or d += op(a)·op(b), all column-major; d [rows, columns], bias [rows].
+/// With z, which lies as d does, d = (op(a)·op(b))·gelu′(z).
 struct Gemm {
-  const void *a, *b, *bias;
+  const void *a, *b, *bias, *z;
   void* d;
   int64_t rows, columns, terms, lda, ldb, ldd;
   bool transpose_a, transpose_b, add;
@@ -37,5 +38,13 @@ constexpr RouteLimits route_attempts[] = {{}, {true, false}, {true, true}};
 /// same then, but for the places in it. Source of what cuBLASLt takes: its manual,
 /// cublasLtMatmul().
 MatmulRoute route_of(const kernel::Matmul&, void* workspace, RouteLimits);
+
+/// The product in it.
+kernel::Matmul product_of(const kernel::MatmulUnary&);
+kernel::Matmul product_of(const kernel::MatmulUnaryBackward&);
+
+/// The route's product with gelu's slope in it, where cuBLASLt may have one: gelu, in bf16 or f16,
+/// whose rounding is coarser than its tanh. Source: its manual, CUBLASLT_EPILOGUE_DGELU.
+std::optional<Gemm> with_slope(const kernel::MatmulUnaryBackward&, const MatmulRoute&);
 
 }  // namespace accrue::cuda

@@ -1,6 +1,9 @@
 // The CUDA backend's routes of matrix products, with plain loops in cuBLASLt's place.
 #include <doctest/doctest.h>
 
+#include <map>
+
+#include "accrue/core/functors/elementwise.h"
 #include "accrue/core/reference/elements.h"
 #include "accrue/cuda/matmul_route.h"
 #include "kernels/cases.h"
@@ -9,7 +12,8 @@ namespace accrue::test {
 namespace {
 
 cuda::RouteLimits limits;
-int copies = 0;  // steps beside the product
+int copies = 0;       // steps beside the product
+int with_slopes = 0;  // products with gelu's slope in them
 
 /// The product as cuBLASLt's manual says it, column-major. The sum is rounded once.
 void multiply(const cuda::Gemm& g) {
@@ -26,6 +30,8 @@ void multiply(const cuda::Gemm& g) {
         sum += reference::load(g.a, at(g.transpose_a, i, k, g.lda), g.in) *
                reference::load(g.b, at(g.transpose_b, k, j, g.ldb), g.in);
       if (g.add) sum += reference::load(g.d, i + j * g.ldd, g.out);
+      if (g.z)
+        sum *= functor::Gelu<functor::ExactMath>::slope(reference::load(g.z, i + j * g.ldd, g.out));
       reference::store(g.d, i + j * g.ldd, g.out, sum);
     }
 }
@@ -35,9 +41,7 @@ size_t workspace_of(const kernel::Matmul& args) {
   return cuda::route_of(args, nullptr, limits).bytes;
 }
 
-void run(const kernel::Matmul& args, void* workspace) {
-  if (args.c.shape.elements() == 0) return;
-  const cuda::MatmulRoute route = cuda::route_of(args, workspace, limits);
+void run(const cuda::MatmulRoute& route) {
   const auto step = [](const auto& what) {
     if (what) launch(Device::reference(), *what), ++copies;
   };
@@ -46,9 +50,30 @@ void run(const kernel::Matmul& args, void* workspace) {
   step(route.finish);
 }
 
+void run(const kernel::Matmul& args, void* workspace) {
+  if (args.c.shape.elements() > 0) run(cuda::route_of(args, workspace, limits));
+}
+
+size_t workspace_of_slope(const kernel::MatmulUnaryBackward& args) {
+  return workspace_of(cuda::product_of(args));
+}
+
+/// Only products with the slope in them; the others are left to the reference.
+void run_with_slope(const kernel::MatmulUnaryBackward& args, void* workspace) {
+  if (args.dz.shape.elements() == 0) return;
+  cuda::MatmulRoute route = cuda::route_of(cuda::product_of(args), workspace, limits);
+  route.gemm = cuda::with_slope(args, route);
+  if (!route.gemm) return launch(Device::reference(), args);
+  ++with_slopes;
+  run(route);
+  launch(Device::reference(), kernel::Unary{args.formula, args.z, args.y});
+}
+
 Backend backend_of_routes() {
   Backend backend = *Device::reference().backend;
   std::get<Kernel<kernel::Matmul>>(backend.kernels) = {workspace_of, run};
+  std::get<Kernel<kernel::MatmulUnaryBackward>>(backend.kernels) = {workspace_of_slope,
+                                                                    run_with_slope};
   return backend;
 }
 
@@ -77,6 +102,23 @@ TEST_CASE("every product's route gives the reference's numbers, whatever cuBLASL
     }
   }
   limits = {};
+}
+
+TEST_CASE("gelu's slope goes into products of 16 bits whose rows hold a multiple of eight") {
+  const Backend backend = backend_of_routes();
+  const Row cases = row<kernel::MatmulUnaryBackward>(matmul_unary_backward_cases());
+  std::map<bool, int> seen;
+  for (const Case& test_case : cases.cases) {
+    with_slopes = 0;
+    const std::string found = mismatch(cases, test_case, {&backend}, {1});
+    CHECK_MESSAGE(found.empty(), test_case.name << ": " << found);
+    const bool short_type = test_case.name.starts_with("bf16") || test_case.name.starts_with("f16");
+    const bool gelu = test_case.name.find("formula 0 ") != std::string::npos;
+    if (!short_type || !gelu) CHECK_MESSAGE(with_slopes == 0, test_case.name);
+    ++seen[with_slopes > 0];
+  }
+  CHECK(seen[true] > 0);
+  CHECK(seen[false] > 0);
 }
 
 TEST_CASE("a product without terms is its bias, or nothing") {

@@ -1,7 +1,7 @@
 // What a profiler sees of a cycle, told by a backend that writes down the ranges it is asked for.
 #include <map>
 
-#include "support.h"
+#include "laws/cycle_norm.h"
 
 namespace accrue::test {
 namespace {
@@ -69,6 +69,30 @@ TEST_CASE("what is computed again is seen in backward, beside its rule") {
   CHECK(seen.times[forward + again] == 2);
   CHECK(seen.times[backward + again] == 2 * 2);
   CHECK(seen.times[backward + "layer_norm transformer.ln_f.weight"] == 2);  // outside of blocks
+}
+
+TEST_CASE("with cycle operations, each sweep over the micro-batches is seen as theirs") {
+  const Where watched_f32{watched(), DType::f32};
+  ResidualNet net;
+  initialize(net, {watched(), DType::f32}, Seed{3});
+  Cycle cycle(parameters(net));
+  for (int i = 0; i < 2; ++i) {  // the first begins as if it had no such operations
+    cycle.discard();
+    net.forget();
+    seen = {};
+    const ClosedCycle closed = cycle.run(random_rows(6, 6, 3, watched_f32, 1), {.samples = 2},
+                                         [&](const Rows& micro) { return net.loss(micro); });
+    CHECK(closed.micro_batches().value == 3);
+  }
+  CHECK(seen.open.empty());
+  // Three norms cut the tape into four parts: three gather, four go back, three wait for sums.
+  CHECK(seen.times["cycle/micro-batch"] == (3 + 4 + 3) * 3);
+  CHECK(seen.times[backward + "tanh"] == 3 * 3);
+  CHECK(seen.times[backward + "cycle_norm"] == 3 * 3);
+  CHECK(seen.times[forward + "tanh"] == (2 + 3) * 3);
+  // Each norm's gather, and its values: twice, the last norm's once.
+  CHECK(seen.times[forward + "cycle_norm"] == (3 + 5) * 3);
+  CHECK(seen.times["cycle/tanh"] == 0);
 }
 
 }  // namespace accrue::test

@@ -31,6 +31,7 @@ struct Trained {
   std::vector<TimedGemm> gemms;
   std::vector<double> cycles = {};  // seconds
   MemoryUse memory = {};
+  GraphUse graphs = {};  // of the measured cycles
 
   double seconds() const { return median(cycles); }
 };
@@ -59,6 +60,12 @@ std::vector<Trained> untrained(const Work& work) {
   return result;
 }
 
+void add(GraphUse& to, const GraphUse& before, const GraphUse& after) {
+  to.replayed += after.replayed - before.replayed;
+  to.eager += after.eager - before.eager;
+  if (after.eager > before.eager) to.why_eager = after.why_eager;
+}
+
 // Cycles of all micro-batch sizes and the products alone take turns, so that a drift of the
 // machine's speed, or its neighbours', hits all of them.
 std::vector<Trained> train(const Work& work) {
@@ -75,6 +82,7 @@ std::vector<Trained> train(const Work& work) {
       memory.reset_peak();
       reset_profile();
       if (work.turns) await_turn();
+      const GraphUse before = cycle.graphs();
       const double start = now();
       optimizer.step(cycle.run(batch, {one.micro_batch}, [&](const TokenBatch& micro) {
         return cross_entropy(model.hidden(micro.tokens), model.head(), micro.targets, -100,
@@ -90,6 +98,7 @@ std::vector<Trained> train(const Work& work) {
       }
       if (round == 0) continue;  // finds its caches empty
       one.cycles.push_back(seconds);
+      add(one.graphs, before, cycle.graphs());
       for (TimedGemm& gemm : one.gemms) gemm.measure(work.device.on_host() ? 1 : 3);
     }
   return all;
@@ -160,6 +169,10 @@ nlohmann::json compare(const Work& work) {
                     {"of_best_gemm", rate / best_rate},
                     {"optimizer_floor_seconds", optimizer},
                     {"peak_bytes", bytes}});
+    if (work.device.backend->graphs)
+      rows.back().update({{"replayed", one.graphs.replayed},
+                          {"eager", one.graphs.eager},
+                          {"why_eager", one.graphs.why_eager}});
     std::fprintf(stderr,
                  "micro-batch %ld: %.4f s a cycle, %.0f tokens/s, %.0f GFLOP/s, %.3f x floor, "
                  "%.2f of the best GEMM (%.0f)\n",

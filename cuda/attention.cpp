@@ -50,8 +50,8 @@ void backward(const kernel::AttentionBackward& a, void* workspace) {
 
 void allow_cudnn_attention(bool allowed) { cudnn_allowed = allowed; }
 bool cudnn_attention_is_allowed() { return cudnn_allowed; }
-bool is_for_cudnn(const kernel::Attention& a) { return cudnn_workspace(a).has_value(); }
-bool is_for_cudnn(const kernel::AttentionBackward& a) { return cudnn_workspace(a).has_value(); }
+std::string why_not_cudnn(const kernel::Attention& a) { return cudnn_refusal(a); }
+std::string why_not_cudnn(const kernel::AttentionBackward& a) { return cudnn_refusal(a); }
 
 const Kernel<kernel::Attention> attention{forward_workspace, forward};
 const Kernel<kernel::AttentionBackward> attention_backward{backward_workspace, backward};

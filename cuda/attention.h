@@ -1,5 +1,7 @@
 // Attention of the `cuda` backend: what a program may choose about it.
 #pragma once
+#include <string>
+
 #include "accrue/core/kernels.h"
 
 namespace accrue::cuda {
@@ -9,8 +11,8 @@ namespace accrue::cuda {
 /// dropout.
 void allow_cudnn_attention(bool allowed);
 bool cudnn_attention_is_allowed();
-/// Whether this call would be cuDNN's.
-bool is_for_cudnn(const kernel::Attention&);
-bool is_for_cudnn(const kernel::AttentionBackward&);
+/// Why this call would not be cuDNN's; empty where it would be.
+std::string why_not_cudnn(const kernel::Attention&);
+std::string why_not_cudnn(const kernel::AttentionBackward&);
 
 }  // namespace accrue::cuda

@@ -36,8 +36,8 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
+/// A place in a workspace that is asked for its size begins at null: aligned like any workspace.
 uint32_t alignment_of(const void* data) {
-  if (!data) return 0;
   constexpr uintptr_t most = 256;
   const auto address = reinterpret_cast<uintptr_t>(data) | most;
   return static_cast<uint32_t>(address & -address);
@@ -45,8 +45,8 @@ uint32_t alignment_of(const void* data) {
 
 Key key_of(const Gemm& g) {
   return {{g.rows, g.columns, g.terms, g.lda, g.ldb, g.ldd},
-          {alignment_of(g.a), alignment_of(g.b), alignment_of(g.d), alignment_of(g.bias),
-           alignment_of(g.z)},
+          {alignment_of(g.a), alignment_of(g.b), alignment_of(g.d),
+           g.bias ? alignment_of(g.bias) : 0, g.z ? alignment_of(g.z) : 0},
           g.in,
           g.out,
           g.transpose_a,
@@ -127,7 +127,8 @@ struct Preference {
   }
 };
 
-/// The first choice of cuBLASLt's heuristics, or nothing.
+/// The first choice of cuBLASLt's heuristics, or nothing: whatever it does not like, another route
+/// may do.
 std::optional<MatmulPlan> make_plan(const Gemm& g, const Key& key) {
   Description description(g);
   Preference preference(key);
@@ -136,7 +137,9 @@ std::optional<MatmulPlan> make_plan(const Gemm& g, const Key& key) {
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       handle(), &description.product, &description.a, &description.b, &description.d,
       &description.d, &preference.limits, 1, &best, &found);
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED || found == 0) return {};
+  const bool refused =
+      status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
+  if (refused || found == 0) return {};
   CUBLAS_CHECK(status);
   CUBLAS_CHECK(best.state);
   return MatmulPlan{best.algo, best.workspaceSize};

@@ -133,8 +133,7 @@ kernel::Matmul product_of(const kernel::MatmulUnaryBackward& args) {
 }
 
 std::optional<Gemm> with_slope(const kernel::MatmulUnaryBackward& args, const MatmulRoute& route) {
-  const DType dtype = args.z.dtype;
-  if (args.formula != kernel::UnaryFormula::gelu || wide(dtype) == dtype) return {};
+  if (args.formula != kernel::UnaryFormula::gelu || args.z.dtype != DType::bf16) return {};
   if (!route.gemm || route.finish || !is_aligned(args.z.data)) return {};
   Gemm gemm = *route.gemm;
   gemm.z = args.z.data;

@@ -43,8 +43,8 @@ MatmulRoute route_of(const kernel::Matmul&, void* workspace, RouteLimits);
 kernel::Matmul product_of(const kernel::MatmulUnary&);
 kernel::Matmul product_of(const kernel::MatmulUnaryBackward&);
 
-/// The route's product with gelu's slope in it, where cuBLASLt may have one: gelu, in bf16 or f16,
-/// whose rounding is coarser than its tanh. Source: its manual, CUBLASLT_EPILOGUE_DGELU.
+/// The route's product with gelu's slope in it, where cuBLASLt may have one: of gelu in bf16, whose
+/// rounding is coarser than any tanh of a GPU. Source: its manual, CUBLASLT_EPILOGUE_DGELU.
 std::optional<Gemm> with_slope(const kernel::MatmulUnaryBackward&, const MatmulRoute&);
 
 }  // namespace accrue::cuda

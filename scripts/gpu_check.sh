@@ -178,6 +178,8 @@ if wants peers; then
   if python3 -c "import torch" 2> /dev/null; then
     torch=(python3 bench/peers/train_torch.py --device cuda)
     part torch_gpt2_bf16 "${torch[@]}" --dtype bf16 --cycles 3
+    part torch_gpt2_bf16_tuned "${torch[@]}" --dtype bf16 --cycles 3 \
+      --compile-mode max-autotune-no-cudagraphs
     part torch_width384_bf16 "${torch[@]}" --model width384 --dtype bf16 --cycles 20
     part torch_width128_f32 "${torch[@]}" --model width128 --tf32 --eager --cycles 50
     part torch_width128_bf16 "${torch[@]}" --model width128 --dtype bf16 --eager --cycles 50

@@ -132,7 +132,7 @@ def read_flags():
     parser.add_argument("--tf32", action="store_true", help="products of f32 on tensor cores")
     parser.add_argument("--eager", action="store_true", help="no torch.compile on a GPU")
     parser.add_argument("--compile-mode", default="default",
-                        help="of torch.compile: default, reduce-overhead, max-autotune")
+                        help="of torch.compile: default, reduce-overhead, max-autotune, max-autotune-no-cudagraphs")
     parser.add_argument("--ceiling-size", type=int, default=8192,
                         help="of the product that is timed on a GPU; 0: none")
     args = parser.parse_args()

@@ -24,6 +24,7 @@ enum Uid : int64_t { q_uid = 1, k_uid, v_uid, y_uid, logsum_uid, dy_uid, dq_uid,
 struct Plan {
   graph::Graph graph;
   size_t workspace = 0;
+  std::string refused;  // why cuDNN does not take it; empty where it does
 };
 
 void check(cudnnStatus_t status, const char* call, int line) {
@@ -100,11 +101,15 @@ void describe(graph::Graph& graph, const kernel::AttentionBackward& a) {
   output(dq, dq_uid, a.dq), output(dk, dk_uid, a.dk), output(dv, dv_uid, a.dv);
 }
 
-/// Null where cuDNN does not take it.
 template <class Args>
 std::unique_ptr<Plan> make_plan(const Args& args) {
   auto plan = std::make_unique<Plan>();
   graph::Graph& graph = plan->graph;
+  const auto good = [&plan](fe::error_t error) {
+    if (error.is_bad())
+      plan->refused = text("code ", static_cast<int>(error.get_code()), ", ", error.get_message());
+    return error.is_good();
+  };
   graph
       .set_io_data_type(args.q.dtype == DType::bf16 ? fe::DataType_t::BFLOAT16
                                                     : fe::DataType_t::HALF)
@@ -112,16 +117,16 @@ std::unique_ptr<Plan> make_plan(const Args& args) {
       .set_compute_data_type(fe::DataType_t::FLOAT);
   describe(graph, args);
   int64_t bytes = 0;
-  if (graph.validate().is_bad() || graph.build_operation_graph(handle()).is_bad() ||
-      graph.create_execution_plans({fe::HeurMode_t::A}).is_bad() ||
-      graph.check_support(handle()).is_bad() || graph.build_plans(handle()).is_bad() ||
-      graph.get_workspace_size(bytes).is_bad())
-    return nullptr;
-  // cuDNN's deterministic backward may keep b·h·T·T numbers: beyond 32 times q the own kernels, which
-  // keep none, are taken.
+  const bool built = good(graph.validate()) && good(graph.build_operation_graph(handle())) &&
+                     good(graph.create_execution_plans({fe::HeurMode_t::A})) &&
+                     good(graph.check_support(handle())) && good(graph.build_plans(handle())) &&
+                     good(graph.get_workspace_size(bytes));
+  if (!built) return plan;
+  // cuDNN's deterministic backward may keep b·h·T·T numbers: beyond 32 times q the own kernels,
+  // which keep none, are taken.
   constexpr int64_t most = 32;
   if (bytes > most * args.q.shape.elements() * static_cast<int64_t>(size_of(args.q.dtype)))
-    return nullptr;
+    plan->refused = text("its workspace of ", bytes, " bytes is above ", most, " times q");
   plan->workspace = static_cast<size_t>(bytes);
   return plan;
 }
@@ -151,6 +156,7 @@ bool may_fit(const kernel::AttentionBackward& a) {
          fits_tensor_cores(a.q, a.k, a.v, a.y, a.dy, a.dq, a.dk, a.dv);
 }
 
+/// Null where cuDNN is not to be asked.
 template <class Args>
 Plan* find_plan(const Args& args) {
   if (!cudnn_attention_is_allowed() || !may_fit(args)) return nullptr;
@@ -167,7 +173,14 @@ Plan* find_plan(const Args& args) {
 template <class Args>
 std::optional<size_t> workspace_of(const Args& args) {
   const Plan* plan = find_plan(args);
-  return plan ? std::optional(plan->workspace) : std::nullopt;
+  return plan && plan->refused.empty() ? std::optional(plan->workspace) : std::nullopt;
+}
+
+template <class Args>
+std::string refusal_of(const Args& args) {
+  const Plan* plan = find_plan(args);
+  return plan ? plan->refused
+              : "not allowed, or other than 16 bits, whole vectors and set gradients, no dropout";
 }
 
 void* place(const In& x) { return const_cast<void*>(x.data); }
@@ -175,7 +188,9 @@ void* place(const In& x) { return const_cast<void*>(x.data); }
 void execute(Plan& plan, std::unordered_map<int64_t, void*> places, void* workspace) {
   fe::error_t error = plan.graph.execute(handle(), places, workspace);
   if (error.is_bad())
-    throw Failure(text("[attention] expected cuDNN's graph to run, got ", error.get_message(),
+    throw Failure(text("[attention] expected cuDNN's graph to run, got code ",
+                       static_cast<int>(error.get_code()), " (", error.get_message(), ") at ",
+                       file_name(__FILE__), ":", __LINE__,
                        "; try CUDNN_LOGLEVEL_DBG=3 for cuDNN's own words"));
 }
 
@@ -185,6 +200,9 @@ std::optional<size_t> cudnn_workspace(const kernel::Attention& a) { return works
 std::optional<size_t> cudnn_workspace(const kernel::AttentionBackward& a) {
   return workspace_of(a);
 }
+
+std::string cudnn_refusal(const kernel::Attention& a) { return refusal_of(a); }
+std::string cudnn_refusal(const kernel::AttentionBackward& a) { return refusal_of(a); }
 
 void run_cudnn(const kernel::Attention& a, void* workspace) {
   execute(*find_plan(a),

@@ -15,7 +15,7 @@ bool tf32_is_allowed() { return false; }
 
 void allow_cudnn_attention(bool) {}
 bool cudnn_attention_is_allowed() { return false; }
-bool is_for_cudnn(const kernel::Attention&) { return false; }
-bool is_for_cudnn(const kernel::AttentionBackward&) { return false; }
+std::string why_not_cudnn(const kernel::Attention&) { return "built without CUDA"; }
+std::string why_not_cudnn(const kernel::AttentionBackward&) { return "built without CUDA"; }
 
 }  // namespace accrue::cuda

@@ -13,14 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = {"rows": [{"kernel": "Matmul", "cases": 3, "failed": 0, "error_over_allowed": 0.5,
                    "worst_case": "bf16 3x7", "same_bits_twice": True}]}
 ROW = {"micro_batch": 64, "gflops": 4e5, "of_best_gemm": 0.55, "over_floor": 1.2, "over_first": 1.0,
-       "tokens_per_second": 1e6}
-TRAIN = {"rows": [ROW, {**ROW, "micro_batch": 32, "over_first": 1.25}]}
+       "tokens_per_second": 1e6, "replayed": 40, "eager": 0, "why_eager": ""}
+TRAIN = {"rows": [ROW, {**ROW, "micro_batch": 32, "over_first": 1.25, "replayed": 0, "eager": 80}]}
 KERNELS = {"copy_gb_per_second": 4000,
            "kernels": [{"kernel": "gelu", "of_copy": 0.75}],
            "attention": [{"way": "forward", "by": "own", "head_size": 64, "dropout": 0.1,
-                          "tflops": 300}],
+                          "tflops": 300},
+                         {"way": "backward", "by": "cudnn", "head_size": 64, "refused": "code 5"}],
            "weight_gradient": [{"way": "in place", "milliseconds": 3, "peak_bytes": 2 ** 31,
-                                "over_in_place": 1},
+                                "over_in_place": 1, "extra_peak_bytes": 2 ** 26},
                                {"way": "f32 temporary, add", "milliseconds": 6,
                                 "peak_bytes": 2 ** 32, "over_in_place": 2}]}
 RUN = {"best_val_loss": 1.46, "seconds": 59.5}
@@ -67,7 +68,12 @@ class GpuCheck(unittest.TestCase):
         self.assertIs(met["GPT-2 124M, bf16, micro-batch 64: of the best product"], True)
         self.assertIs(met["GPT-2 124M, bf16, micro-batch 32: time over that of 64"], False)
         self.assertIs(met["gelu, bf16: of the copy"], False)
+        # What other kernels, or none in a graph, would hide.
+        self.assertIs(met["GPT-2 124M, bf16, micro-batch 64: micro-batches replayed from graphs"], True)
+        self.assertIs(met["GPT-2 124M, bf16, micro-batch 32: micro-batches replayed from graphs"], False)
+        self.assertIs(met["attention backward, head size 64: taken by cuDNN"], False)
         self.assertIs(met["weight gradient, f32 temporary, add: time over in place"], True)
+        self.assertIs(met["weight gradient, in place: extra peak MiB"], False)
         self.assertIs(met["tinyshakespeare: seconds, median"], True)
         table = (self.folder / "build/gpu/report/gpu_check.txt").read_text(encoding="utf-8")
         self.assertRegex(table, r"Matmul +3 +0 +0\.5 +yes  bf16 3x7")

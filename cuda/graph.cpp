@@ -26,7 +26,8 @@ void* end(bool keep) {
     cudaGetLastError();  // what made the capture invalid was reported where it happened
     return nullptr;
   }
-  CUDA_CHECK(ended);
+  if (ended != cudaSuccess)
+    fail(ended, "cudaStreamEndCapture(stream(), graph.place())", __FILE__, __LINE__);
   Handle<cudaGraphExec_t, cudaGraphExecDestroy> made;
   CUDA_CHECK(cudaGraphInstantiate(made.place(), graph.get(), 0));
   CUDA_CHECK(cudaGraphUpload(made.get(), stream()));

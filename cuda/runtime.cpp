@@ -17,6 +17,20 @@ constexpr const char* otherwise = ", or try Device::cpu()";
 /// "13.0" of 13000.
 std::string version_text(int version) { return text(version / 1000, '.', version % 1000 / 10); }
 
+/// "cudaMalloc(…) to succeed, got cudaError… (2: out of memory) at runtime.cpp:1".
+std::string outcome(cudaError_t code, const char* call, const char* file, int line) {
+  return text(call, " to succeed, got ", cudaGetErrorName(code), " (", int{code}, ": ",
+              cudaGetErrorString(code), ") at ", file_name(file), ':', line);
+}
+
+/// In CUDA_CHECK's place while the device is set up: nothing is lost that a checkpoint could save.
+void check_setup(cudaError_t code, const char* call, int line) {
+  if (code == cudaSuccess) return;
+  cudaGetLastError();
+  throw Failure(text("[device] expected ", outcome(code, call, __FILE__, line), "; see nvidia-smi",
+                     otherwise));
+}
+
 /// Throws Failure where there is no driver, no device, or one that this binary has no code for.
 Properties find_device() {
   int driver = 0, count = 0, ordinal = 0;
@@ -33,18 +47,20 @@ Properties find_device() {
         text("[device] expected a GPU, got none; see nvidia-smi and the environment's "
              "CUDA_VISIBLE_DEVICES",
              otherwise));
-  CUDA_CHECK(counted);
+  check_setup(counted, "cudaGetDeviceCount(&count)", __LINE__);
   CUDA_CHECK(cudaGetDevice(&ordinal));
   cudaDeviceProp found;
   CUDA_CHECK(cudaGetDeviceProperties(&found, ordinal));
   const cudaError_t probed = probe();
-  if (probed == cudaErrorNoKernelImageForDevice || probed == cudaErrorInvalidDeviceFunction)
+  // The last two: PTX of another architecture that this driver cannot compile.
+  if (probed == cudaErrorNoKernelImageForDevice || probed == cudaErrorInvalidDeviceFunction ||
+      probed == cudaErrorUnsupportedPtxVersion || probed == cudaErrorJitCompilerNotFound)
     throw Failure(text("[device] expected code for ", found.name, " of compute capability ",
                        found.major, '.', found.minor,
                        ", got a build without it; configure with "
                        "-DCMAKE_CUDA_ARCHITECTURES=",
                        found.major, found.minor, otherwise));
-  CUDA_CHECK(probed);
+  check_setup(probed, "probe()", __LINE__);
   return {ordinal,
           found.multiProcessorCount,
           found.major,
@@ -87,7 +103,7 @@ void* get_block(size_t bytes) {
     cudaGetLastError();  // the allocator gives back its cache and asks again
     return nullptr;
   }
-  CUDA_CHECK(code);
+  if (code != cudaSuccess) fail(code, "cudaMalloc(&block, bytes)", __FILE__, __LINE__);
   return block;
 }
 
@@ -119,9 +135,7 @@ void give_back_block(void* block, size_t) {
 
 void fail(cudaError_t code, const char* call, const char* file, int line) {
   cudaGetLastError();  // one that can be cleared is not to be reported twice
-  const std::string what =
-      text("[cuda] expected ", call, " to succeed, got ", cudaGetErrorName(code), " (", int{code},
-           ": ", cudaGetErrorString(code), ") at ", file_name(file), ':', line);
+  const std::string what = text("[cuda] expected ", outcome(code, call, file, line));
   if (code == cudaErrorMemoryAllocation)
     throw OutOfMemory(what + "; try a smaller micro-batch or recomputation");
   throw Failure(

@@ -7,7 +7,8 @@
 
 namespace accrue::test {
 
-TEST_CASE("attention on the device drops exactly what the host drops") {
+TEST_CASE("attention on the device drops exactly what the host drops" *
+          doctest::test_suite("device")) {
   if (without_device()) return;
   // Equal scores and v one-hot: y[t, s] is 1/(t + 1)/(1 − p) where s is kept, else exactly 0.
   constexpr int64_t T = 64, H = 2;

@@ -36,7 +36,8 @@ Device careless() {
 
 }  // namespace
 
-TEST_CASE("every kernel of cuda equals the reference in every case") {
+TEST_CASE("every kernel of cuda equals the reference in every case" *
+          doctest::test_suite("device")) {
   if (!without_device()) check(through<Device::cuda>(), 1);
 }
 
@@ -51,7 +52,7 @@ TEST_CASE("a kernel that writes beside its places on a device is found") {
   CHECK_THROWS_AS(run_case({"fill", fill}, through<careless>()), Failure);
 }
 
-TEST_CASE("bytes survive the way to the device and back, of any number") {
+TEST_CASE("bytes survive the way to the device and back" * doctest::test_suite("device")) {
   if (without_device()) return;
   const Backend& backend = *Device::cuda().backend;
   // Beyond what the staging ring holds at once (32 MiB), and ragged.

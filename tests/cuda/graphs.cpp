@@ -33,7 +33,8 @@ Run run(const Choice& choice, bool graphs) {
 
 }  // namespace
 
-TEST_CASE("cuda: replayed micro-batches have the bits of launched ones, dropout included") {
+TEST_CASE("cuda: replayed micro-batches have the bits of launched ones, dropout included" *
+          doctest::test_suite("device")) {
   if (without_device()) return;
   int64_t replayed = 0;
   for (const Choice& choice : choices()) {
@@ -49,7 +50,8 @@ TEST_CASE("cuda: replayed micro-batches have the bits of launched ones, dropout 
   CHECK(replayed > 0);
 }
 
-TEST_CASE("cuda: the loader's batches come from a stream of their own, whole") {
+TEST_CASE("cuda: the loader's batches come from a stream of their own, whole" *
+          doctest::test_suite("device")) {
   if (without_device()) return;
   const auto loader_on = [](Device device) {
     return TokenLoader(Training::tokens(),

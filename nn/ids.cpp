@@ -18,14 +18,10 @@ void check_ids(const char* name, const Tensor& ids, int64_t limit, int64_t ignor
   if (!ids.in().data || ids.elements() == 0) return;
   const Rule rule{limit, ignore};
   const bool on_host = ids.device().on_host();
-  const std::optional<IdRange> range = ids.uploaded_range();
-  if (!on_host && (!range || rule.allows(*range))) return;
-  std::vector<int32_t> copy;  // of views, and on a device to say which id it is
+  if (const auto range = ids.uploaded_range(); !on_host && (!range || rule.allows(*range))) return;
   const bool readable = on_host && ids.is_contiguous();
-  if (!readable) {
-    copy.resize(static_cast<size_t>(ids.elements()));
-    ids.copy_to_host(copy.data());
-  }
+  std::vector<int32_t> copy(readable ? 0 : ids.elements());  // on a device to say which id it is
+  if (!readable) ids.copy_to_host(copy.data());
   const int32_t* data = readable ? ids.data<int32_t>() : copy.data();
   for (int64_t i = 0; i < ids.elements(); ++i)
     require(rule.allows(data[i]), "[", name, "] expected ids in [0, ", limit, "), got ", data[i],

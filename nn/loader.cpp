@@ -115,7 +115,10 @@ TokenBatch TokenLoader::peek() {
     fill(rows.inputs.data(), rows.targets.data(), rows.indices.data());
     batch = rows.on(options_.device);
   }
-  if (uploads) begin_ahead();
+  if (!uploads) return batch;
+  const IdRange range{0, static_cast<int32_t>(tokens_.vocabulary() - 1), 0};
+  for (Tensor* ids : {&batch.tokens, &batch.targets}) ids->set_uploaded_range(range);
+  begin_ahead();
   return batch;
 }
 

@@ -58,6 +58,26 @@ TEST_CASE("what is made ahead is no part of the state, and is left where the pla
   peek();
 }
 
+TEST_CASE("an id that the model does not have is refused in every batch, not in the first alone") {
+  std::vector<int32_t> text(400, 1);
+  text[300] = 9;
+  TokenLoader loader(Tokens(text, 10),
+                     {.context = 6, .batch = 1, .seed = Seed{3}, .device = remote()});
+  Gpt model({.layers = 1, .heads = 1, .width = 8, .context = 6, .vocabulary = 5});
+  initialize(model, {remote()}, Seed{1});
+  int64_t refused = 0;
+  for (const TokenBatch& batch : loader) {
+    const std::vector<double> ids = batch.tokens.to_vector();
+    if (std::ranges::count(ids, 9) == 0) {
+      model.hidden(batch.tokens);
+    } else {
+      CHECK_THROWS_WITH_AS(model.hidden(batch.tokens), doctest::Contains("got 9"), BadArgument);
+      ++refused;
+    }
+  }
+  CHECK(refused == 1);
+}
+
 TEST_CASE("a loader that dies while the next batch is made waits for it") {
   for (int i = 0; i < 20; ++i) {
     TokenLoader loader = loader_on(remote(), 40);

@@ -9,11 +9,13 @@ import posixpath
 import re
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 FILE_LINES = 500
 LIBRARY_LINES = 15_000
 READING_LINES = 1_200
+USER_LINES = 10  # of the README's code
 BY_HAND_LINES = 99  # one page of a tutorial
 # What both CPU and GPU need; cuda/ has some 6,300 lines beside it.
 LIBRARY = ("core", "autograd", "nn", "optim")
@@ -33,7 +35,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 LISTED_PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*/[\w.-]+\.(?:h|cpp|py|sh)\b")
 READING_PATH = re.compile(r"<!-- reading path -->(.*?)<!-- /reading path -->", re.S)
 CODE_BLOCK = re.compile(r"^```(?:cpp|c\+\+)\n(.*?)^```", re.S | re.M)
-MARKED_CODE = re.compile(r"^// README begin\n(.*?)^// README end", re.S | re.M)
+MARKED_CODE = re.compile(r"^ *// README begin\n(.*?)^ *// README end", re.S | re.M)
 
 
 def line_count(path):
@@ -103,8 +105,10 @@ def check_readme(root):
     marked = MARKED_CODE.search(program.read_text(encoding="utf-8")) if program.is_file() else None
     if not marked:
         yield "examples/readme.cpp: no code between // README begin and // README end"
-    elif not block or block[1] != marked[1]:
+    elif not block or block[1] != textwrap.dedent(marked[1]):
         yield "README.md: the first C++ block is not the code marked in examples/readme.cpp"
+    elif (lines := len(block[1].splitlines())) > USER_LINES:
+        yield f"README.md: the first C++ block has {lines} lines, at most {USER_LINES}"
 
 
 def violations(root):
@@ -136,6 +140,7 @@ def write_sound_tree(root):
 def self_test():
     """A sound tree passes; each change below breaks just the rule whose message it names."""
     filler = "int x;\n" * (FILE_LINES - 10)
+    long = "int x;\n" * (USER_LINES + 1)
     mistakes = {
         "501 lines, at most 500": {"tests/long.py": "x = 1\n" * 501},
         "100 lines, at most 99": {"examples/by_hand.cpp": "int x;\n" * 100},
@@ -154,6 +159,10 @@ def self_test():
         "no list of files": {"README.md": "```cpp\nint main() {}\n```\n"},
         "not the code marked": {"examples/readme.cpp": "// README begin\nint y;\n// README end\n"},
         "no code between": {"examples/readme.cpp": "int main() {}\n"},
+        "block has 11 lines": {
+            "examples/readme.cpp": f"// README begin\n{long}// README end\n",
+            "README.md": f"```cpp\n{long}```\n<!-- reading path -->\ncore/tensor.h\n"
+                         "<!-- /reading path -->\n"},
     }
     failed = []
     for message, changes in mistakes.items():

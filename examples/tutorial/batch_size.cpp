@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "../program.h"
+#include "program.h"
 
 using namespace accrue;
 
@@ -29,21 +29,21 @@ struct Gradients {
 
 constexpr double mean = 0.5, spread = 2;  // |G|² = 64·0.25 = 16; S = 64·4 = 256: B_simple = 16
 
-Gradients draw(int64_t count, int64_t cycle) {
+Gradients draw(int64_t count, int64_t cycle, Device device) {
   std::vector<float> x;
   for (int64_t i = 0; i < count * 64; i += 2) {
     const auto bits = RandomKey{hash_of(1, "gradients"), cycle}.draw(0, static_cast<uint64_t>(i));
     for (double one : normal_pair(bits[0], bits[1]))
       x.push_back(static_cast<float>(mean + spread * one));
   }
-  Gradients all{Tensor::of<float>({count, 64}, x, Device::reference()), {}};
+  Gradients all{Tensor::of<float>({count, 64}, x, device), {}};
   for (int64_t i = 0; i < count; ++i) all.indices.push_back(cycle * count + i);
   return all;
 }
 
-void run() {
+void run(Device device) {
   Weights model;
-  initialize(model, {Device::reference()}, Seed{1});
+  initialize(model, {device}, Seed{1});
   Sgd optimizer(parameters(model), {.lr = 0.001});
   Cycle cycle(parameters(model), {.noise_scale = true});
   NoiseScale noise(0.999);
@@ -52,9 +52,10 @@ void run() {
               spread * spread / (mean * mean));
   nlohmann::ordered_json result;
   for (int64_t i = 1; i <= 4000; ++i) {
-    ClosedCycle closed = cycle.run(draw(16, i), {.samples = 4}, [&](const Gradients& micro) {
-      return Loss(sum(matmul(micro.x, model.w)), micro.x.shape()[0]);
-    });
+    ClosedCycle closed =
+        cycle.run(draw(16, i, device), {.samples = 4}, [&](const Gradients& micro) {
+          return Loss(sum(matmul(micro.x, model.w)), micro.x.shape()[0]);
+        });
     const std::optional<Prefix> prefix = closed.prefix();
     noise.update(prefix, optimizer.step(std::move(closed)));
     if (i != 40 && i != 100 && i != 400 && i != 1000 && i != 4000) continue;
@@ -77,9 +78,8 @@ void run() {
 
 }  // namespace
 
-int main(int argc, char**) {
-  return examples::run_program("batch_size", [&] {
-    examples::require_usage(argc == 1, "expected no arguments; try it alone");
-    run();
-  });
+int main(int argc, char** argv) {
+  return examples::run_tutorial(
+      "batch_size", "The gradient noise scale where the answer is known, and what follows from it.",
+      argc, argv, run);
 }

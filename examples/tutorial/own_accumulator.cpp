@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "../program.h"
 #include "accrue/core/map.h"
+#include "program.h"
 
 using namespace accrue;
 
@@ -38,10 +38,11 @@ struct Watching final : Accumulator {
 };
 // Tutorial end
 
-void run() {
-  const Device device = Device::reference();
+void run(Device device) {
+  examples::require_usage(device.on_host(), "--device: expected cpu or reference, got ", device,
+                          ": formulas of one's own run on the host");
   Gpt model({.layers = 1, .heads = 2, .width = 8, .context = 4, .vocabulary = 8});
-  initialize(model, {device, DType::f64}, Seed{1});
+  initialize(model, {device, examples::widest(device)}, Seed{1});
   const std::vector<int32_t> tokens{1, 2, 3, 4, 5, 6, 7, 0, 2, 4, 6, 0},
       targets{2, 3, 4, 5, 6, 7, 0, 1, 4, 6, 0, 2};
   const TokenBatch batch{Tensor::of<int32_t>({3, 4}, tokens, device),
@@ -74,9 +75,9 @@ void run() {
 
 }  // namespace
 
-int main(int argc, char**) {
-  return examples::run_program("own_accumulator", [&] {
-    examples::require_usage(argc == 1, "expected no arguments; try it alone");
-    run();
-  });
+int main(int argc, char** argv) {
+  return examples::run_tutorial(
+      "own_accumulator",
+      "An accumulator of one's own, on the devices whose memory the host can read.", argc, argv,
+      run);
 }

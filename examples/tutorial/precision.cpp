@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "../program.h"
+#include "program.h"
 
 using namespace accrue;
 
@@ -24,10 +24,10 @@ struct Gradients {
   }
 };
 
-Gradients gradients(const std::vector<double>& numbers) {
+Gradients gradients(const std::vector<double>& numbers, Device device) {
   const auto n = static_cast<int64_t>(numbers.size());
   std::vector<float> x(numbers.begin(), numbers.end());
-  Gradients all{Tensor::of<float>({n, 1}, x, Device::reference()), {}};
+  Gradients all{Tensor::of<float>({n, 1}, x, device), {}};
   for (int64_t i = 0; i < n; ++i) all.indices.push_back(i);
   return all;
 }
@@ -36,14 +36,14 @@ double sum_of(const Weight& model, std::shared_ptr<const Accumulator> accumulato
               const std::vector<double>& numbers) {
   Cycle cycle(parameters(model), {.accumulate = {{"*", std::move(accumulator)}}});
   const ClosedCycle closed =
-      cycle.run(gradients(numbers), {.samples = 1},
+      cycle.run(gradients(numbers, model.w.master().device()), {.samples = 1},
                 [&](const Gradients& micro) { return Loss(sum(matmul(micro.x, model.w)), 1); });
   return closed.buffers()[0]->state("sum").item();
 }
 
-void run() {
+void run(Device device) {
   Weight model;
-  initialize(model, {Device::reference()}, Seed{1});
+  initialize(model, {device}, Seed{1});
   const double small = 0x1p-24;  // half of what f32 can add to 1
   std::vector<double> tiny(1 + 1024, small);
   tiny[0] = 1;
@@ -69,9 +69,8 @@ void run() {
 
 }  // namespace
 
-int main(int argc, char**) {
-  return examples::run_program("precision", [&] {
-    examples::require_usage(argc == 1, "expected no arguments; try it alone");
-    run();
-  });
+int main(int argc, char** argv) {
+  return examples::run_tutorial(
+      "precision", "What each accumulator makes of sums that can be checked in one's head.", argc,
+      argv, run);
 }

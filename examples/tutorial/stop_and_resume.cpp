@@ -5,9 +5,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "../program.h"
 #include "accrue/core/xxh3.h"
 #include "accrue/nn/checkpoint.h"
+#include "program.h"
 
 using namespace accrue;
 namespace fs = std::filesystem;
@@ -25,10 +25,10 @@ struct Run {
   Cycle cycle;
   Checkpoint checkpoint;
 
-  static Gpt made() {
+  static Gpt made(Device device) {
     Gpt model(
         {.layers = 1, .heads = 2, .width = 16, .context = 8, .vocabulary = 16, .dropout = 0.1});
-    initialize(model, {Device::reference()}, Seed{1});
+    initialize(model, {device}, Seed{1});
     return model;
   }
   static Tokens words() {
@@ -36,10 +36,10 @@ struct Run {
     for (int32_t i = 0; i < 400; ++i) ids.push_back((i * i + i / 7) % 16);
     return Tokens(ids, 16);
   }
-  explicit Run(const fs::path& folder)
-      : model(made()),
+  Run(const fs::path& folder, Device device)
+      : model(made(device)),
         optimizer(parameters(model), {.lr = 1e-2}),
-        loader(words(), {.context = 8, .batch = 6, .seed = Seed{2}, .device = Device::reference()}),
+        loader(words(), {.context = 8, .batch = 6, .seed = Seed{2}, .device = device}),
         cycle(parameters(model), {.accumulate = accumulators::parse("kahan"),
                                   .at_edge =
                                       [this](MicroStep) {
@@ -65,8 +65,11 @@ struct Run {
   }
   std::string hash() const {
     Xxh3 hash;
-    for (const auto& one : parameters(model).list)
-      hash.add({static_cast<const std::byte*>(one->master.in().data), one->master.bytes()});
+    for (const auto& one : parameters(model).list) {
+      std::vector<std::byte> bytes(one->master.bytes());
+      one->master.copy_to_host(bytes.data());
+      hash.add(bytes);
+    }
     return hash.hex().substr(0, 16);
   }
   std::string where() const {
@@ -75,7 +78,7 @@ struct Run {
   }
 };
 
-void run() {
+void run(Device device) {
   const fs::path folder =
       fs::temp_directory_path() / ("accrue-tutorial-" + std::to_string(getpid()));
   struct Remove {
@@ -83,12 +86,12 @@ void run() {
     ~Remove() { fs::remove_all(folder); }
   } const remove{folder};
 
-  Run whole(folder / "never");
+  Run whole(folder / "never", device);
   whole.train(Step{4});
   std::printf("never stopped:   %s\n", whole.where().c_str());
 
   {
-    Run first(folder);
+    Run first(folder, device);
     first.train(Step{1});
     first.checkpoint.save(first.cycle.step());
     first.stop_after = 5;  // three of the second cycle, two of the third
@@ -103,7 +106,7 @@ void run() {
   for (const auto& name : {"step-1.safetensors", "step-2-micro-2.safetensors"})
     std::printf("in the folder:   %s%s\n", name, fs::exists(folder / name) ? "" : " is missing");
 
-  Run second(folder);
+  Run second(folder, device);
   second.checkpoint.load();
   std::printf("resumed at:      %s\n", second.where().c_str());
   second.train(Step{4});
@@ -117,7 +120,7 @@ void run() {
     file.seekp(-100, std::ios::end);
     file.put(byte);
   }
-  Run third(folder);
+  Run third(folder, device);
   third.checkpoint.load();
   std::printf("one bit flipped: %zu file passed over, resumed at %s\n",
               third.checkpoint.warnings().size(), third.where().c_str());
@@ -130,9 +133,9 @@ void run() {
 
 }  // namespace
 
-int main(int argc, char**) {
-  return examples::run_program("stop_and_resume", [&] {
-    examples::require_usage(argc == 1, "expected no arguments; try it alone");
-    run();
-  });
+int main(int argc, char** argv) {
+  return examples::run_tutorial(
+      "stop_and_resume",
+      "A run that is stopped within a cycle, resumed, and ends with the same bits.", argc, argv,
+      run);
 }

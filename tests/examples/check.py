@@ -109,7 +109,18 @@ class Programs(ProgramCase):
             self.assertTrue(0 < one["saved"] < 0.25, one)
 
     def test_readme_trains(self):
-        self.assertGreater(self.result("readme", self.text)["steps"], 1)
+        self.assertGreater(self.result("readme", self.text, "--device", "cpu")["steps"], 1)
+
+    def test_the_tutorials_programs_compute_the_same_on_the_cpu(self):
+        for name in ("batch_size", "own_accumulator", "precision", "ragged_batches"):
+            quoted, cpu = (self.numbers(self.result(name, *flags)) for flags in ([], ["--device", "cpu"]))
+            self.assertGreater(len(quoted), 1)
+            for one, other in zip(quoted, cpu, strict=True):
+                self.assertAlmostEqual(one, other, delta=1e-6 * max(1, abs(one)), msg=name)
+        self.assertTrue(self.result("stop_and_resume", "--device", "cpu")["same_bits"])
+
+    def numbers(self, result):
+        return [one for value in result.values() for one in (value if isinstance(value, list) else [value])]
 
     def test_a_dry_run_predicts_the_peak_to_the_byte(self):
         for flags in ([], ["--dtype", "bf16"], ["--recompute", "block", "--accumulate", "kahan"],

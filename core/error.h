@@ -1,6 +1,6 @@
 // Errors: what went wrong, in which operation, and what to do next.
-// Every message reads "[operation] expected …, got …; try …". The library never prints and never
-// exits.
+// A message reads "[operation] expected …, got …", and "; try …" where that does not say it. The
+// library never prints and never exits.
 #pragma once
 #include <sstream>
 #include <stdexcept>

@@ -1,7 +1,11 @@
 #include "command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
 #include <charconv>
+#include <cstdlib>
 
 namespace accrue::examples {
 namespace {
@@ -13,7 +17,44 @@ CLI::Option* option(CLI::App& app, const char* flag, T& value, const char* help)
   return value == T{} ? made : made->capture_default_str();
 }
 
+/// CLI11 reads 010 as 8, clips what does not fit, and says of "two" only that it cannot convert it.
+template <auto convert>  // strtoll or strtoull
+std::string whole_number(const std::string& word) {
+  char* end = nullptr;
+  errno = 0;
+  convert(word.c_str(), &end, 0);
+  const std::string digits = word.substr(std::min(word.find_first_of("0123456789"), word.size()));
+  const bool octal = digits.size() > 1 && digits[0] == '0' && std::isdigit(digits[1]);
+  if (digits.empty() || *end != '\0' || octal) return "expected a whole number, as 10, got " + word;
+  return errno == 0 ? "" : "expected a number of 64 bits, got " + word;
+}
+
+std::string number(const std::string& word) {
+  char* end = nullptr;
+  std::strtod(word.c_str(), &end);
+  return !word.empty() && *end == '\0' ? "" : "expected a number, got " + word;
+}
+
+void check_numbers(CLI::App& app) {
+  for (CLI::Option* one : app.get_options()) {
+    const std::string type = one->get_type_name();
+    if (type == "INT") one->check(whole_number<std::strtoll>);
+    if (type == "UINT") one->check(whole_number<std::strtoull>);
+    if (type == "FLOAT") one->check(number);
+  }
+}
+
 }  // namespace
+
+CLI::Validator one_of(std::vector<std::string> words) {
+  std::string all;
+  for (const std::string& one : words) all += (all.empty() ? "" : ",") + one;
+  const auto check = [words = std::move(words), all](const std::string& word) -> std::string {
+    if (std::ranges::find(words, word) != words.end()) return "";
+    return "expected one of " + all + "; got " + word;
+  };
+  return {check, "{" + all + "}"};
+}
 
 std::string positive(const std::string& word) {
   int64_t number = 1;  // of what is no number, the flag's own type complains
@@ -43,7 +84,7 @@ void CommandLine::add(const char* flag, std::vector<std::string>& values, const 
 
 void CommandLine::add(const char* flag, std::string& value, const char* help,
                       std::vector<std::string> words) {
-  option(*app_, flag, value, help)->check(CLI::IsMember(std::move(words)));
+  option(*app_, flag, value, help)->check(one_of(std::move(words)));
 }
 
 template <class T>
@@ -79,6 +120,7 @@ void CommandLine::add_f32_products(std::string& word) {
 }
 
 bool CommandLine::parse(int argc, char** argv) {
+  check_numbers(*app_);
   try {
     app_->parse(argc, argv);
     return true;

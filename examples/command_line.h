@@ -10,16 +10,19 @@
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace accrue::examples {
 
 /// A check for CLI11: what is wrong with a word that should be a number above zero, or "".
 std::string positive(const std::string& word);
+/// The same for a word that should be one of these, which the help lists. Include <CLI/CLI.hpp>.
+CLI::Validator one_of(std::vector<std::string> words);
 
 /// What a flag may hold is its value's type; its default is what the value holds when the flag is
-/// added, unless that is nothing or zero. Of a flag given twice the last counts, so that scripts
-/// can be overridden.
+/// added, unless that is nothing or zero. Of a flag given twice the last
+/// counts, so that scripts can be overridden.
 class CommandLine {
  public:
   CommandLine(const char* name, const char* about);

@@ -126,7 +126,7 @@ void run(Options o) {
   const TokenBatch batch = loader.next();
   std::ofstream log;
   if (!o.log.empty()) log.open(o.log);
-  require(!log.fail(), "[log] expected to write '", o.log, "', got an error; try another file");
+  if (log.fail()) fail_log(o.log);
   std::vector<Column> columns;
   Json cycles = Json::array();
   for (int64_t k : {1, 2, 4, 8}) {
@@ -143,8 +143,7 @@ void run(Options o) {
                            {"cycles", cycles}}
                           .dump()
                           .c_str());
-  if (!log)
-    throw Failure(text("[log] expected to write '", o.log, "', got an error; is the disk full?"));
+  if (!log) fail_log(o.log);
 }
 
 }  // namespace

@@ -82,7 +82,7 @@ void run(const Options& o) {
   };
   std::ofstream log;
   if (!o.log.empty()) log.open(o.log);
-  require(!log.fail(), "[log] expected to write '", o.log, "', got an error; try another file");
+  if (log.fail()) fail_log(o.log);
   for (const std::string& path : {o.csv, o.svg})  // written after minutes of work
     require(
         path.empty() || access(std::filesystem::absolute(path).parent_path().c_str(), W_OK) == 0,
@@ -122,8 +122,7 @@ void run(const Options& o) {
                            {"equal_terms", ones}}
                           .dump()
                           .c_str());
-  if (!log)
-    throw Failure(text("[log] expected to write '", o.log, "', got an error; is the disk full?"));
+  if (!log) fail_log(o.log);
 }
 
 }  // namespace

@@ -45,12 +45,12 @@ void add_accumulation_flags(CLI::App& app, Accumulation& a) {
   app.add_option("--consume", a.consume,
                  "When the optimizer reads the sums: at close, in the last micro-batch's backward, "
                  "or into Adam's moments (adam_a; invariant: batch-size-invariant Adam)")
-      ->check(CLI::IsMember({"close", "backward", "adam_a", "invariant"}))
+      ->check(one_of({"close", "backward", "adam_a", "invariant"}))
       ->capture_default_str();
   app.add_option("--reproducible", a.reproducible,
                  "run: bits depend on the micro-batch size; split: not; ranks: nor on the number "
                  "of ranks, once there are any")
-      ->check(CLI::IsMember({"run", "split", "ranks"}))
+      ->check(one_of({"run", "split", "ranks"}))
       ->capture_default_str();
   app.add_option("--granule", a.granule, "Sequences that split and ranks run at once")
       ->check(positive)

@@ -122,6 +122,15 @@ class Display {
   ProgressLine line_;
 };
 
+// Weights without a loss are no result, unless such steps were asked for.
+void require_loss(const Training& training, const Validation& validation) {
+  const bool asked_for = !training.options.accumulation.skip_non_finite;
+  if (std::isfinite(validation.loss) || asked_for) return;
+  throw Failure(text("[train_gpt] expected a finite validation loss after step ",
+                     training.cycle.step().value, ", got ", validation.loss,
+                     "; these weights were not saved; try a new run with a smaller --lr"));
+}
+
 // Steps, validations and checkpoints up to --steps. Throws Stopped where a signal ends it.
 Outcome train(Training& training, Saver& saver, Troubles& troubles) {
   const Options& o = training.options;
@@ -146,6 +155,7 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     }
     troubles.watch([&] { log.write(line); });
     training.unlogged.clear();
+    if (outcome.validation) require_loss(training, *outcome.validation);
     saver.at_step(last);
   };
   if (!training.unlogged.empty())
@@ -178,7 +188,10 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     training.unlogged = line.dump();
     complete(line);
   }
-  if (!outcome.validation) outcome.validation = training.validate();  // nothing was left to do
+  if (!outcome.validation) {  // nothing was left to do
+    outcome.validation = training.validate();
+    require_loss(training, *outcome.validation);
+  }
   return outcome;
 }
 

@@ -4,12 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "../command_line.h"
@@ -45,7 +45,7 @@ void add_model_flags(CommandLine& line, Options& o, Words& words) {
   app.add_option("--context", m.context, "Tokens of a sequence")->capture_default_str();
   app.add_option("--dropout", m.dropout, "Probability, in [0, 1)")->capture_default_str();
   const auto choice = [&](const char* flag, std::string& word, std::vector<std::string> all) {
-    app.add_option(flag, word)->check(CLI::IsMember(std::move(all)))->capture_default_str();
+    app.add_option(flag, word)->check(one_of(std::move(all)))->capture_default_str();
   };
   choice("--positions", words.positions, {"learned", "rope"});
   choice("--norm", words.norm, {"layer", "rms"});
@@ -78,7 +78,7 @@ void add_training_flags(CLI::App& app, Options& o, Words& words) {
 void add_run_flags(CLI::App& app, Options& o, Words& words) {
   app.add_option("--data", o.data, "A text file; its last tenth is for validation")->required();
   app.add_option("--tokenizer", words.tokenizer)
-      ->check(CLI::IsMember({"char", "byte"}))
+      ->check(one_of({"char", "byte"}))
       ->capture_default_str();
   app.add_option("--eval-interval", o.eval_interval, "Steps between validations")
       ->capture_default_str();
@@ -99,7 +99,9 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
   const auto given = [](const std::string& word) {
     return word.empty() ? "expected steps, or micro-batches as in 50m, got none" : "";
   };
-  auto* log = app.add_option("--log", o.log, "JSON lines, one per step")->check(named);
+  auto* log = app.add_option("--log", o.log,
+                             "JSON lines, one per step; begun anew, or gone on with by --resume")
+                  ->check(named);
   app.add_flag("--records", o.records, "Log what happened to each micro-batch, too")->needs(log);
   auto* folder = app.add_option(
       "--checkpoint", o.checkpoint,
@@ -147,17 +149,6 @@ void apply_interval(Options& o, const std::string& word) {
   const auto [stop, error] = std::from_chars(word.data(), end, o.checkpoint_interval);
   require_usage(error == std::errc() && stop == end,
                 "--checkpoint-interval: expected steps, or micro-batches as in 50m, got ", word);
-}
-
-// Converting clips what does not fit and says nothing.
-void refuse_beyond_64_bits(CLI::App& app) {
-  for (CLI::Option* one : app.get_options())
-    if (one->get_type_name() == "INT")
-      one->check([](const std::string& word) -> std::string {
-        errno = 0;
-        std::strtoll(word.c_str(), nullptr, 0);
-        return errno == ERANGE ? "expected a number of 64 bits, got " + word : "";
-      });
 }
 
 // As the run reads them: however a number is written, and defaults that hang on other flags too.
@@ -235,6 +226,13 @@ void check(const Options& o) {
   require_usage(o.min_lr <= o.lr, "--min-lr: expected at most --lr ", o.lr, ", got ", o.min_lr);
   require_usage(o.warmup <= o.steps, "--warmup: expected at most the ", o.steps, " steps, got ",
                 o.warmup);
+  for (const auto& [flag, rate] :
+       {std::pair("--lr", o.lr), std::pair("--weight-decay", o.weight_decay)})
+    require_usage(rate <= std::numeric_limits<float>::max(), flag,
+                  ": expected a number that f32 holds, got ", rate);
+  constexpr int64_t most_sequences = 1 << 30;
+  require_usage(o.effective_batch <= most_sequences, "--effective-batch: expected at most ",
+                most_sequences, ", got ", o.effective_batch);
   require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
   check(o.accumulation);
   check_log(o);
@@ -257,7 +255,6 @@ std::optional<Options> read_options(int argc, char** argv) {
   add_training_flags(app, options, words);
   add_accumulation_flags(app, options.accumulation);
   add_schedule_flags(app, options.schedules);
-  refuse_beyond_64_bits(app);
   if (!line.parse(argc, argv)) return std::nullopt;
   apply_schedule_flags(app, options);
   apply(options, words);

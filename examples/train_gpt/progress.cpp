@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "accrue/core/error.h"
+#include "../program.h"
 #include "accrue/core/file.h"
 
 namespace accrue::examples {
@@ -46,8 +46,7 @@ Log::Log(const std::string& path, int64_t resumed_step) : path_(path) {
   // Whole or not at all: what was logged must survive being killed here.
   if (!kept.empty()) write_whole(path, std::as_bytes(std::span(kept)));
   stream_.open(path, kept.empty() ? std::ios::trunc : std::ios::app);
-  if (!stream_)
-    throw Failure(text("[log] expected to write '", path, "', got an error; try another file"));
+  if (!stream_) fail_log(path);
 }
 
 void Log::write(const nlohmann::ordered_json& line) {
@@ -55,7 +54,7 @@ void Log::write(const nlohmann::ordered_json& line) {
   const bool written = static_cast<bool>(stream_ << line.dump() << std::endl);
   if (written) return;
   stream_.clear();
-  throw Failure(text("[log] expected to write '", path_, "', got an error; is the disk full?"));
+  fail_log(path_);
 }
 
 }  // namespace accrue::examples

@@ -41,7 +41,7 @@ void add_schedule_flags(CLI::App& app, ScheduleOptions& o) {
   auto* by = app.add_option("--batch-by", o.by,
                             "What moves the effective batch: the gradient noise scale, or a "
                             "validation loss that no longer falls (doubles after three)")
-                 ->check(CLI::IsMember({"noise", "plateau"}))
+                 ->check(one_of({"noise", "plateau"}))
                  ->excludes(table);
   app.add_option("--max-batch", o.largest,
                  "Of --batch-by; a multiple of --micro-batch, or of --granule under --reproducible "
@@ -49,7 +49,7 @@ void add_schedule_flags(CLI::App& app, ScheduleOptions& o) {
       ->needs(by);
   auto* rule =
       app.add_option("--lr-rule", o.rule, "How the learning rate follows the effective batch")
-          ->check(CLI::IsMember({"none", "linear", "sqrt"}))
+          ->check(one_of({"none", "linear", "sqrt"}))
           ->capture_default_str();
   app.add_option("--beta2-half-life", o.beta2_half_life,
                  "Tokens after which half of AdamW's second moment is forgotten, whatever the "

@@ -4,8 +4,9 @@ training that diverges.
 
     check_bad_input.py BIN_DIR
 """
-import json
+import math
 import re
+import shutil
 import subprocess
 import unittest
 
@@ -107,6 +108,10 @@ class BadInput(ProgramCase):
             self.refused(2, str(flags[0]), "accumulator_error", *flags)
         self.refused(2, "--weights", "adam_moments", "--weights", 3)
         self.refused(2, "FILE", "readme")
+        self.refused(2, "--device", "readme", self.text, "--device", "tpu")
+        for name in ("batch_size", "own_accumulator", "precision", "ragged_batches", "stop_and_resume"):
+            self.refused(2, "not expected", name, "1")
+            self.refused(2, "--device", name, "--device", "tpu")
 
     def test_products_in_tf32_are_a_gpus(self):
         self.refused(2, "--device cuda", "train_gpt", "--data", self.text, *TINY, "--device", "cpu",
@@ -188,8 +193,8 @@ class BadInput(ProgramCase):
         self.assertNotIn("--filter", done.stderr)
         last = int(re.search(r"in step (\d+),", done.stderr)[1])  # a step that would be the next
         ended = run("train_gpt", *flags, "--steps", last + 4)
-        self.assertEqual(ended.returncode, 0)
-        self.assertIn("no step was taken in the last", ended.stderr)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn(f"finite validation loss after step {last - 1}", ended.stderr)
 
     def test_a_loss_that_is_not_finite_stops_the_run_and_spares_what_was_saved(self):
         folder = self.folder / "checkpoint"
@@ -203,13 +208,44 @@ class BadInput(ProgramCase):
         self.assertIn(f"step-{last}.safetensors", names)
         for name in names:  # and no half of another
             self.assertRegex(name, r"^step-\d+\.safetensors$")
+        before = {name: (folder / name).read_bytes() for name in names}
         again = run("train_gpt", *saving, "--steps", 50, "--resume")
         self.assertEqual((again.returncode, again.stderr), (1, done.stderr))
         self.assertEqual(again.stdout, f"resumed at step {last}, micro-batch 0\n")
-        resumed = run("train_gpt", *saving, "--steps", last, "--resume")
-        whole = self.result("train_gpt", *flags, "--steps", last)
-        self.assertEqual(json.loads(resumed.stdout.splitlines()[-1])["weights_sha256"],
-                         whole["weights_sha256"])
+        self.assertEqual({path.name: path.read_bytes() for path in folder.iterdir()}, before)
+
+    def test_weights_without_a_loss_are_no_success_and_are_not_saved(self):
+        flags = ["--data", self.text, *TINY, "--lr", 1e30, "--min-lr", 1e30, "--clip", 0, "--warmup", 0]
+        folder = self.folder / "checkpoint"
+        good = self.result("train_gpt", "--data", self.text, *TINY, "--steps", 1, "--checkpoint", folder)
+        self.assertTrue(math.isfinite(good["val_loss"]))
+        shutil.rmtree(folder)
+        for more in ([], ["--filter", "drop-non-finite"]):
+            done = run("train_gpt", *flags, *more, "--steps", 1, "--checkpoint", folder)
+            self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+            self.assertIn("expected a finite validation loss after step 1, got ", done.stderr)
+            self.assertIn("smaller --lr", done.stderr)
+            self.assertEqual(list(folder.iterdir()), [])
+        # Whoever asks for such steps gets them.
+        self.assertIsNone(self.result("train_gpt", *flags, "--keep-non-finite", "--steps", 2)["val_loss"])
+
+    def test_what_is_no_number_is_said_in_those_words(self):
+        for flags, words in ((["--steps", "010"], "--steps: expected a whole number, as 10, got 010"),
+                             (["--steps", "0x1g"], "got 0x1g"), (["--steps", ""], "whole number"),
+                             (["--micro-batch", "two"], "--micro-batch: expected a whole number, as 10, got two"),
+                             (["--warmup", "-01"], "got -01"), (["--seed", "1_000"], "got 1_000"),
+                             (["--steps", 2**63], f"--steps: expected a number of 64 bits, got {2**63}"),
+                             (["--lr", "fast"], "--lr: expected a number, got fast"),
+                             (["--min-lr", ""], "--min-lr: expected a number, got "),
+                             (["--lr", 1e300], "--lr: expected a number that f32 holds"),
+                             (["--effective-batch", 2**62], "--effective-batch: expected at most"),
+                             (["--device", "gpu"], "--device: expected one of cpu,reference,cuda; got gpu")):
+            self.refused(2, words, "train_gpt", "--data", self.text, *TINY, *flags)
+        self.refused(2, "got 010", "one_cycle", "--data", self.text, "--effective-batch", "010")
+
+    def test_a_log_that_cannot_be_written_is_said_in_the_systems_words(self):
+        for program, sizes in (("train_gpt", TINY), ("one_cycle", [])):
+            self.refused(1, "Is a directory", program, "--data", self.text, *sizes, "--log", self.folder)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,12 @@ void check_setup(cudaError_t code, const char* call, int line) {
   throw Failure(text("[device] expected ", outcome(code, call, __FILE__, line), "; see nvidia-smi",
                      otherwise));
 }
+#define CHECK_SETUP(call) check_setup((call), #call, __LINE__)
 
 /// Throws Failure where there is no driver, no device, or one that this binary has no code for.
 Properties find_device() {
   int driver = 0, count = 0, ordinal = 0;
-  CUDA_CHECK(cudaDriverGetVersion(&driver));
+  CHECK_SETUP(cudaDriverGetVersion(&driver));
   if (driver == 0)
     throw Failure(text("[device] expected NVIDIA's driver, got none; install it", otherwise));
   const cudaError_t counted = cudaGetDeviceCount(&count);
@@ -48,9 +49,9 @@ Properties find_device() {
              "CUDA_VISIBLE_DEVICES",
              otherwise));
   check_setup(counted, "cudaGetDeviceCount(&count)", __LINE__);
-  CUDA_CHECK(cudaGetDevice(&ordinal));
+  CHECK_SETUP(cudaGetDevice(&ordinal));
   cudaDeviceProp found;
-  CUDA_CHECK(cudaGetDeviceProperties(&found, ordinal));
+  CHECK_SETUP(cudaGetDeviceProperties(&found, ordinal));
   const cudaError_t probed = probe();
   // The last two: PTX of another architecture that this driver cannot compile.
   if (probed == cudaErrorNoKernelImageForDevice || probed == cudaErrorInvalidDeviceFunction ||
@@ -78,7 +79,7 @@ struct Runtime {
   Runtime() : stream(made()), staging(stream.get()) {}
   static Stream made() {
     Stream stream;
-    CUDA_CHECK(cudaStreamCreateWithFlags(stream.place(), cudaStreamNonBlocking));
+    CHECK_SETUP(cudaStreamCreateWithFlags(stream.place(), cudaStreamNonBlocking));
     return stream;
   }
 };
@@ -88,7 +89,7 @@ struct Runtime {
 Runtime& runtime() {
   static Runtime* one = new Runtime;
   thread_local bool bound = false;  // a thread starts with device 0
-  if (!bound) CUDA_CHECK(cudaSetDevice(one->properties.ordinal));
+  if (!bound) CHECK_SETUP(cudaSetDevice(one->properties.ordinal));
   bound = true;
   return *one;
 }

@@ -23,15 +23,19 @@ void multiply(const cuda::Gemm& g) {
   CHECK(g.lda >= (g.transpose_a ? g.terms : g.rows));
   CHECK(g.ldb >= (g.transpose_b ? g.columns : g.terms));
   CHECK(g.ldd >= g.rows);
+  const bool has_slope = g.epilogue == cuda::Epilogue::gelu_slope;
+  if (has_slope) CHECK(g.ldd % 8 == 0);
+  if (has_slope) CHECK(reinterpret_cast<uintptr_t>(g.operand) % 16 == 0);
   for (int64_t i = 0; i < g.rows; ++i)
     for (int64_t j = 0; j < g.columns; ++j) {
-      double sum = g.bias ? reference::load(g.bias, i, g.out) : 0;
+      double sum = g.epilogue == cuda::Epilogue::bias ? reference::load(g.operand, i, g.out) : 0;
       for (int64_t k = 0; k < g.terms; ++k)
         sum += reference::load(g.a, at(g.transpose_a, i, k, g.lda), g.in) *
                reference::load(g.b, at(g.transpose_b, k, j, g.ldb), g.in);
       if (g.add) sum += reference::load(g.d, i + j * g.ldd, g.out);
-      if (g.z)
-        sum *= functor::Gelu<functor::ExactMath>::slope(reference::load(g.z, i + j * g.ldd, g.out));
+      if (has_slope)
+        sum *= functor::Gelu<functor::ExactMath>::slope(
+            reference::load(g.operand, i + j * g.ldd, g.out));
       reference::store(g.d, i + j * g.ldd, g.out, sum);
     }
 }

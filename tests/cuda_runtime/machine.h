@@ -7,7 +7,7 @@
 
 #include "accrue/core/error.h"
 #include "accrue/cuda/runtime.h"
-#include "cuda/on_host/runtime/fake_gpu.h"
+#include "cuda_runtime/fake_gpu.h"
 
 namespace accrue::test::fake {
 

@@ -3,9 +3,6 @@
 #pragma once
 #include <cstddef>
 
-// Not CUDA's own names: a program may hold its library, and the kernels on the host, as well.
-namespace fake_cuda {
-
 constexpr int CUDART_VERSION = 13000;
 
 enum cudaError_t {
@@ -67,7 +64,3 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t*, cudaGraph_t, unsigned long lo
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
-
-}  // namespace fake_cuda
-
-using namespace fake_cuda;

@@ -4,9 +4,7 @@
 #include <map>
 #include <string>
 
-#include "cuda/on_host/runtime/cuda_runtime_api.h"
-
-namespace fake_cuda {
+#include "cuda_runtime/cuda_runtime_api.h"
 
 /// What a test arranges, and what it finds.
 struct FakeGpu {
@@ -33,5 +31,3 @@ extern FakeGpu gpu;
 size_t pending();
 /// Does it all, of the stream that was made last first.
 void finish_all();
-
-}  // namespace fake_cuda

@@ -1,4 +1,4 @@
-#include "cuda/on_host/runtime/fake_gpu.h"
+#include "cuda_runtime/fake_gpu.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -8,8 +8,6 @@
 #include <vector>
 
 #include "accrue/cuda/probe.h"
-
-namespace fake_cuda {
 
 FakeGpu gpu;
 
@@ -207,8 +205,6 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t) {
   return call(__func__, [] {});
 }
 
-}  // namespace fake_cuda
-
 namespace accrue::cuda {
-cudaError_t probe() { return fake_cuda::report(gpu.probe); }
+cudaError_t probe() { return ::report(gpu.probe); }
 }  // namespace accrue::cuda

@@ -14,7 +14,7 @@
 #include "accrue/core/error.h"
 #include "accrue/cuda/graph.h"
 #include "accrue/cuda/upload.h"
-#include "cuda/on_host/runtime/machine.h"
+#include "cuda_runtime/machine.h"
 
 namespace accrue::test::fake {
 namespace {
@@ -71,12 +71,14 @@ TEST_CASE_FIXTURE(
             "[device] expected cudaGetDeviceCount(&count) to succeed, got cudaErrorSystemNotReady "
             "(802: system not yet initialized) at runtime.cpp:"},
            {"busy", "got cudaErrorDevicesUnavailable (46: device(s) is/are busy) at runtime.cpp:"},
-           {"full", "got cudaErrorMemoryAllocation (2: out of memory) at runtime.cpp:"}}) {
+           {"full", "got cudaErrorMemoryAllocation (2: out of memory) at runtime.cpp:"},
+           {"nearly full", "expected cudaStreamCreateWithFlags("}}) {
     const std::string& says = refusals().at(machine);
     CHECK_MESSAGE(contains(says, part), says);
     CHECK_MESSAGE(contains(says, "; see nvidia-smi, or try Device::cpu()"), says);
     CHECK_MESSAGE(!contains(says, "checkpoint"), says);
-    CHECK(contains(blamed(says, "runtime.cpp"), "check_setup("));
+    CHECK(contains(blamed(says, "runtime.cpp"),
+                   machine == "nearly full" ? "CHECK_SETUP(" : "check_setup("));
   }
 }
 

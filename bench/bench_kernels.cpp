@@ -30,6 +30,17 @@ nlohmann::ordered_json bandwidth_rows(const KernelSizes& sizes, double bandwidth
   return rows;
 }
 
+// Whether gelu's slope is part of the product before it, in GPT-2's feed-forward layer.
+bool fuses_slope(Device device) {
+  const auto make = [&](int64_t rows, int64_t columns) {
+    return Tensor({rows, columns}, DType::bf16, device);
+  };
+  const Tensor dy = make(4096, 768), proj = make(3072, 768), z = make(4096, 3072);
+  Tensor dz = empty_like(z), y = empty_like(z);
+  return cuda::fuses_slope(
+      {kernel::UnaryFormula::gelu, dy.in(), proj.transpose(0, 1).in(), z.in(), dz.out(), y.out()});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -62,6 +73,8 @@ int main(int argc, char** argv) {
     result["kernels"] = bandwidth_rows(sizes, before);
     result["attention"] = attention_rows(sizes);
     result["weight_gradient"] = weight_gradient_rows(sizes, gradient);
+    if (!sizes.device.on_host() && sizes.dtype == DType::bf16)
+      result["slope_in_product"] = fuses_slope(sizes.device);
     result["copy_gb_per_second_after"] = copy_bandwidth(sizes.device) * 1e-9;
     std::printf("%s\n", result.dump().c_str());
   });

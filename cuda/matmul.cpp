@@ -1,4 +1,6 @@
 // Matrix products: copies where they are needed, and cuBLASLt.
+#include "accrue/cuda/matmul.h"
+
 #include "accrue/cuda/kernels.h"
 #include "accrue/cuda/matmul_plan.h"
 
@@ -64,6 +66,10 @@ Way find_way(const kernel::MatmulUnaryBackward& args, void* workspace) {
   return way;
 }
 
+bool has_slope(const Way& way) {
+  return way.route.gemm && way.route.gemm->epilogue == Epilogue::gelu_slope;
+}
+
 size_t matmul_unary_backward_workspace(const kernel::MatmulUnaryBackward& args) {
   return is_empty(product_of(args)) ? 0 : bytes_of(find_way(args, nullptr));
 }
@@ -72,12 +78,16 @@ void run_matmul_unary_backward(const kernel::MatmulUnaryBackward& args, void* wo
   if (is_empty(product_of(args))) return;
   const Way way = find_way(args, workspace);
   run(way, workspace);
-  if (!way.route.gemm || !way.route.gemm->z)
+  if (!has_slope(way))
     unary_backward({args.formula, args.z, args.dz, {args.dz, Write::set}}, nullptr);
   unary({args.formula, args.z, args.y}, nullptr);
 }
 
 }  // namespace
+
+bool fuses_slope(const kernel::MatmulUnaryBackward& args) {
+  return has_slope(find_way(args, nullptr));
+}
 
 const Kernel<kernel::Matmul> matmul{matmul_workspace, run_matmul};
 const Kernel<kernel::MatmulUnary> matmul_unary{matmul_unary_workspace, run_matmul_unary};

@@ -30,13 +30,14 @@ cudaDataType_t type_of(DType dtype) {
 /// What the choice of an algorithm depends on.
 struct Key {
   std::array<int64_t, 6> sizes;
-  std::array<uint32_t, 5> alignments;  // of a, b, d, the bias and z (0: none), in bytes
+  std::array<uint32_t, 4> alignments;  // of a, b, d and the epilogue's operand, in bytes
   DType in, out;
   bool transpose_a, transpose_b, add, tf32;
+  Epilogue epilogue;
   auto operator<=>(const Key&) const = default;
 };
 
-/// A place in a workspace that is asked for its size begins at null: aligned like any workspace.
+/// Null, of a dry run or a workspace that is asked for its size, counts as aligned like any memory.
 uint32_t alignment_of(const void* data) {
   constexpr uintptr_t most = 256;
   const auto address = reinterpret_cast<uintptr_t>(data) | most;
@@ -45,14 +46,14 @@ uint32_t alignment_of(const void* data) {
 
 Key key_of(const Gemm& g) {
   return {{g.rows, g.columns, g.terms, g.lda, g.ldb, g.ldd},
-          {alignment_of(g.a), alignment_of(g.b), alignment_of(g.d),
-           g.bias ? alignment_of(g.bias) : 0, g.z ? alignment_of(g.z) : 0},
+          {alignment_of(g.a), alignment_of(g.b), alignment_of(g.d), alignment_of(g.operand)},
           g.in,
           g.out,
           g.transpose_a,
           g.transpose_b,
           g.add,
-          g.in == DType::f32 && tf32_is_allowed()};
+          g.in == DType::f32 && tf32_is_allowed(),
+          g.epilogue};
 }
 
 /// Never destroyed: at exit the driver may be gone before it.
@@ -80,14 +81,14 @@ struct Description {
     CUBLAS_CHECK(cublasLtMatmulDescInit(&product, compute, is_double ? CUDA_R_64F : CUDA_R_32F));
     set(CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (g.bias) {
+    if (g.epilogue == Epilogue::bias) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.operand);
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<int32_t>(type_of(g.out)));
     }
-    if (g.z) {
+    if (g.epilogue == Epilogue::gelu_slope) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DGELU);
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g.z);
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, g.operand);
       set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, g.ldd);
     }
     const cudaDataType_t in = type_of(g.in);

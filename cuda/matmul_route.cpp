@@ -114,7 +114,8 @@ MatmulRoute route_of(const kernel::Matmul& args, void* workspace, RouteLimits li
   route.gemm = column_major(a, b, d);
   route.gemm->add = direct && args.write == Write::add;
   if (epilogue) {
-    route.gemm->bias = args.bias.data;
+    route.gemm->epilogue = Epilogue::bias;
+    route.gemm->operand = args.bias.data;
   } else if (args.bias) {
     route.start = kernel::Copy{args.bias, d, direct ? args.write : Write::set};
     route.gemm->add = true;
@@ -136,7 +137,8 @@ std::optional<Gemm> with_slope(const kernel::MatmulUnaryBackward& args, const Ma
   if (args.formula != kernel::UnaryFormula::gelu || args.z.dtype != DType::bf16) return {};
   if (!route.gemm || route.finish || !is_aligned(args.z.data)) return {};
   Gemm gemm = *route.gemm;
-  gemm.z = args.z.data;
+  gemm.epilogue = Epilogue::gelu_slope;
+  gemm.operand = args.z.data;
   // dz and z are contiguous, so that both lie alike; the manual wants a multiple of 8.
   return gemm.ldd % 8 == 0 ? std::optional(gemm) : std::nullopt;
 }

@@ -7,14 +7,18 @@
 
 namespace accrue::cuda {
 
-/// d = op(a)·op(b) + bias or d += op(a)·op(b), all column-major; d [rows, columns], bias [rows].
-/// With z, which lies as d does, d = (op(a)·op(b))·gelu′(z).
+/// What a product does to its sums before it stores them, with `operand`: adds the bias [rows], or
+/// multiplies by gelu′(z), z as d lies.
+enum class Epilogue : uint8_t { none, bias, gelu_slope };
+
+/// d = or += op(a)·op(b), all column-major; d [rows, columns]. Epilogues set.
 struct Gemm {
-  const void *a, *b, *bias, *z;
+  const void *a, *b, *operand;
   void* d;
   int64_t rows, columns, terms, lda, ldb, ldd;
   bool transpose_a, transpose_b, add;
   DType in, out;
+  Epilogue epilogue;
 };
 
 struct MatmulRoute {

@@ -148,18 +148,26 @@ Key key_of(const kernel::AttentionBackward& a) {
   return key_of(a.q, a.k, a.v, a.y, a.logsum, a.dy, a.dq, a.dk, a.dv);
 }
 
-bool may_fit(const kernel::Attention& a) {
-  return a.p == 0 && fits_tensor_cores(a.q, a.k, a.v, a.y);
+bool fits(const kernel::Attention& a) { return fits_tensor_cores(a.q, a.k, a.v, a.y); }
+bool fits(const kernel::AttentionBackward& a) {
+  return fits_tensor_cores(a.q, a.k, a.v, a.y, a.dy, a.dq, a.dk, a.dv);
 }
-bool may_fit(const kernel::AttentionBackward& a) {
-  return a.p == 0 && a.write == Write::set &&
-         fits_tensor_cores(a.q, a.k, a.v, a.y, a.dy, a.dq, a.dk, a.dv);
+bool adds(const kernel::Attention&) { return false; }
+bool adds(const kernel::AttentionBackward& a) { return a.write == Write::add; }
+
+/// Why cuDNN is not even asked; empty where it is.
+template <class Args>
+std::string why_not(const Args& args) {
+  if (!cudnn_attention_is_allowed()) return "not allowed";
+  if (args.p > 0) return "it drops";
+  if (adds(args)) return "its gradients are added";
+  return fits(args) ? "" : "other than bf16 or f16 in whole vectors";
 }
 
-/// Null where cuDNN is not to be asked.
+/// Null where cuDNN is not asked.
 template <class Args>
 Plan* find_plan(const Args& args) {
-  if (!cudnn_attention_is_allowed() || !may_fit(args)) return nullptr;
+  if (!why_not(args).empty()) return nullptr;
   static std::mutex mutex;
   // Never destroyed: at the program's end cuDNN may be gone before them.
   static auto& plans = *new std::map<Key, std::unique_ptr<Plan>>;
@@ -179,8 +187,7 @@ std::optional<size_t> workspace_of(const Args& args) {
 template <class Args>
 std::string refusal_of(const Args& args) {
   const Plan* plan = find_plan(args);
-  return plan ? plan->refused
-              : "not allowed, or other than 16 bits, whole vectors and set gradients, no dropout";
+  return plan ? plan->refused : why_not(args);
 }
 
 void* place(const In& x) { return const_cast<void*>(x.data); }

@@ -12,6 +12,7 @@ void allow_tf32(bool allowed) {
         "-DACCRUE_CUDA=ON and a CUDA compiler, or try f32");
 }
 bool tf32_is_allowed() { return false; }
+bool fuses_slope(const kernel::MatmulUnaryBackward&) { return false; }
 
 void allow_cudnn_attention(bool) {}
 bool cudnn_attention_is_allowed() { return false; }

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -14,8 +15,9 @@ TABLE = {"rows": [{"kernel": "Matmul", "cases": 3, "failed": 0, "error_over_allo
                    "worst_case": "bf16 3x7", "same_bits_twice": True}]}
 ROW = {"micro_batch": 64, "gflops": 4e5, "of_best_gemm": 0.55, "over_floor": 1.2, "over_first": 1.0,
        "tokens_per_second": 1e6, "replayed": 40, "eager": 0, "why_eager": ""}
-TRAIN = {"rows": [ROW, {**ROW, "micro_batch": 32, "over_first": 1.25, "replayed": 0, "eager": 80}]}
-KERNELS = {"copy_gb_per_second": 4000,
+TRAIN = {"rows": [ROW, {**ROW, "micro_batch": 32, "over_first": 1.25, "replayed": 0, "eager": 80,
+                    "why_eager": "no blocks"}]}
+KERNELS = {"copy_gb_per_second": 4000, "slope_in_product": True,
            "kernels": [{"kernel": "gelu", "of_copy": 0.75}],
            "attention": [{"way": "forward", "by": "own", "head_size": 64, "dropout": 0.1,
                           "tflops": 300},
@@ -72,12 +74,30 @@ class GpuCheck(unittest.TestCase):
         self.assertIs(met["GPT-2 124M, bf16, micro-batch 64: micro-batches replayed from graphs"], True)
         self.assertIs(met["GPT-2 124M, bf16, micro-batch 32: micro-batches replayed from graphs"], False)
         self.assertIs(met["attention backward, head size 64: taken by cuDNN"], False)
+        self.assertIs(met["gelu's slope: taken by cuBLASLt"], True)
         self.assertIs(met["weight gradient, f32 temporary, add: time over in place"], True)
         self.assertIs(met["weight gradient, in place: extra peak MiB"], False)
         self.assertIs(met["tinyshakespeare: seconds, median"], True)
         table = (self.folder / "build/gpu/report/gpu_check.txt").read_text(encoding="utf-8")
         self.assertRegex(table, r"Matmul +3 +0 +0\.5 +yes  bf16 3x7")
+        self.assertRegex(table, "taken by cuDNN +0  ≥ 1 +MISSED code 5")
+        self.assertRegex(table, "replayed from graphs +0.00  ≥ 0.9 +MISSED no blocks")
         self.assertTrue((self.folder / "build/gpu/report/logs.tar.gz").exists())
+
+    def test_pytorchs_side_is_the_faster_of_two_and_its_ratio_theirs(self):
+        slow = {"rows": [{**ROW, "tokens_per_second": 4e5},
+                         {**ROW, "micro_batch": 32, "tokens_per_second": 5e5, "over_first": 1.0}]}
+        fast = {"rows": [{**ROW, "tokens_per_second": 8e5},
+                         {**ROW, "micro_batch": 32, "tokens_per_second": 2e5, "over_first": 1.0}]}
+        self.program("tools/python3", "case \"$*\" in *max-autotune*) "
+                     f"echo '{json.dumps(fast)}';; *train_torch*) echo '{json.dumps(slow)}';; "
+                     f"*'import torch'*) ;; *) exec {sys.executable} \"$@\";; esac")
+        _, words, report = self.check("--only", "bench,peers")
+        shown = {row["what"]: row["value"] for row in report["figures"]}
+        name = "GPT-2 124M, bf16, micro-batch"
+        self.assertAlmostEqual(shown[f"{name} 64: speed over PyTorch's"], 1.25, msg=words)
+        self.assertAlmostEqual(shown[f"{name} 32: speed over PyTorch's"], 2)
+        self.assertAlmostEqual(shown[f"{name} 32: PyTorch's ratio"], 1.6)
 
     def test_parts_that_fail_are_named_and_stop_nothing(self):
         self.program("tools/ctest", "echo 'one test failed'; exit 8")

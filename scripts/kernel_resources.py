@@ -38,7 +38,9 @@ class Unknown(Exception):
 
 def formula_of(name):
     """fold::Add, or Slope: what an each_kernel of that mangled name applies."""
-    rest, parts = FORMULA.search(name)[1], []
+    if not (found := FORMULA.search(name)):
+        raise ValueError(f"{name}: expected an each_kernel with a formula; see FORMULA")
+    rest, parts = found[1], []
     while found := re.match(r"\d+", rest):
         parts.append(rest[found.end():][:int(found[0])])
         rest = rest[found.end() + int(found[0]):]
@@ -67,7 +69,7 @@ def parse(report, sources):
             use = kernels.setdefault(name, (file_of(name, built_from, sources), {}))[1]
             use[arch] = (int(line["reg"]), max(0, int(line["shared"]) - RESERVED[arch]),
                          int(line["stack"]) + int(line["local"]))
-    if any(len(use) != len(RESERVED) for _, use in kernels.values()):
+    if not kernels or any(len(use) != len(RESERVED) for _, use in kernels.values()):
         raise Unknown("expected kernels for sm_80 and sm_90; give -DCMAKE_CUDA_ARCHITECTURES='80;90'")
     return kernels
 
@@ -97,8 +99,13 @@ def tables(kernels, version):
             f"{table(head, [row for row in rows if any(row[2:])])}\n<!-- /kernel resources -->\n")
 
 
-def measure(build):
-    """The tables of a build, and its nvcc's version."""
+def require_version(page, version):
+    if (block := re.search(BLOCK, page, re.S)) and block[1] != version:
+        raise Unknown(f"the page's figures are of nvcc {block[1]}, the build's of {version}")
+
+
+def measure(build, page=""):
+    """The tables of a build, and its nvcc's version. Unknown where the page's is another."""
     cache, library = build / "CMakeCache.txt", build / "libaccrue_cuda.a"
     found = [f.read_text(encoding="utf-8") for f in build.glob("CMakeFiles/*/CMakeCUDACompiler.cmake")]
     if not cache.is_file() or not found or not library.is_file():
@@ -106,6 +113,8 @@ def measure(build):
     if not re.search(r"^CMAKE_BUILD_TYPE:\w+=Release$", cache.read_text(encoding="utf-8"), re.M):
         raise Unknown(f"{build}: expected a Release build; give -DCMAKE_BUILD_TYPE=Release")
     setting = dict(re.findall(r'set\((\w+) "(.*)"\)', found[0]))
+    version = setting["CMAKE_CUDA_COMPILER_VERSION"]
+    require_version(page, version)
     packages = [folder for path in sys.path for folder in Path(path).glob("nvidia/cu*/bin")]
     beside = ":".join(map(str, [Path(setting["CMAKE_CUDA_COMPILER"]).parent, *packages]))
     if not (tool := shutil.which("cuobjdump") or shutil.which("cuobjdump", path=beside)):
@@ -113,15 +122,14 @@ def measure(build):
     run = subprocess.run([tool, "--dump-resource-usage", library], capture_output=True, text=True)
     if run.returncode or "REG:" not in run.stdout:
         raise ValueError(f"{tool} printed no figures: {run.stderr.strip()[-500:]}")
-    version, files = setting["CMAKE_CUDA_COMPILER_VERSION"], CUDA.glob("*.cu*")
+    files = CUDA.glob("*.cu*")
     return tables(parse(run.stdout, {f.name: f.read_text(encoding="utf-8") for f in files}), version), version
 
 
 def differences(page, measured, version):
     if not (block := re.search(BLOCK, page, re.S)):
         raise ValueError("the page has no block <!-- kernel resources, … -->; put there what this prints")
-    if block[1] != version:
-        raise Unknown(f"the page's figures are of nvcc {block[1]}, the build's of {version}")
+    require_version(page, version)
     lines, who = difflib.ndiff(block[0].splitlines(), measured.splitlines()), {"-": "page", "+": "build"}
     return [f"the {who[line[0]]} has: {line[2:]}" for line in lines if line[0] in who]
 
@@ -132,10 +140,11 @@ def main():
     parser.add_argument("--check", type=Path, metavar="PAGE", help="compare with its tables")
     options = parser.parse_args()
     try:
-        measured, version = measure(options.build)
+        page = options.check.read_text(encoding="utf-8") if options.check else ""
+        measured, version = measure(options.build, page)
         if not options.check:
             return print(measured, end="")
-        found = differences(options.check.read_text(encoding="utf-8"), measured, version)
+        found = differences(page, measured, version)
         print("\n".join(found) or f"{options.check}: as the build")
         return bool(found)
     except (Unknown, ValueError, OSError) as error:

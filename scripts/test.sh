@@ -36,6 +36,13 @@ peer() {
     python3 -m pip install --quiet --disable-pip-version-check --target build/python safetensors numpy ||
     echo "no safetensors package for Python here: its tests will be skipped"
 }
+# Compares what kernels take with docs/performance.md; not every toolkit has it.
+cuobjdump_package() {
+  command -v cuobjdump > /dev/null || [ -x /usr/local/cuda/bin/cuobjdump ] ||
+    compgen -G "build/python/nvidia/cu*/bin/cuobjdump" > /dev/null ||
+    python3 -m pip install --quiet --disable-pip-version-check --target build/python nvidia-cuda-cuobjdump ||
+    echo "no cuobjdump here: the test kernel_resources will be skipped"
+}
 export PYTHONPATH=$PWD/build/python${PYTHONPATH:+:$PYTHONPATH}
 
 run_tests() {  # run_tests PRESET THREADS [CTEST OPTION…]
@@ -46,13 +53,6 @@ run_tests() {  # run_tests PRESET THREADS [CTEST OPTION…]
 
 [ "${ACCRUE_SKIP_SETUP:-0}" = 1 ] || part "setup" scripts/setup.sh
 part "safetensors for Python" peer
-# Compares what kernels take with docs/performance.md; not every toolkit has it.
-cuobjdump_package() {
-  command -v cuobjdump > /dev/null || [ -x /usr/local/cuda/bin/cuobjdump ] ||
-    compgen -G "build/python/nvidia/cu*/bin/cuobjdump" > /dev/null ||
-    python3 -m pip install --quiet --disable-pip-version-check --target build/python nvidia-cuda-cuobjdump ||
-    echo "no cuobjdump here: the test kernel_resources will be skipped"
-}
 if command -v nvcc > /dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
   part "cuDNN's headers" scripts/setup.sh cudnn || true # optional
   part "cuobjdump" cuobjdump_package

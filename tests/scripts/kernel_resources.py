@@ -103,6 +103,8 @@ class KernelResources(unittest.TestCase):
     def test_what_it_cannot_place_is_an_error(self):
         with self.assertRaisesRegex(ValueError, "ScaleInto.*one file"):
             tables(report(), {**SOURCES, "copy.cu": ""})
+        with self.assertRaisesRegex(ValueError, "with a formula"):
+            kernel_resources.formula_of("each_kernel_of_another_compiler")
         with self.assertRaisesRegex(ValueError, "no block"):
             kernel_resources.differences("Text.\n", TABLES, "13.0.88")
 
@@ -111,6 +113,8 @@ class KernelResources(unittest.TestCase):
             kernel_resources.differences(TABLES, TABLES, "12.4.131")
         with self.assertRaisesRegex(kernel_resources.Unknown, "sm_80 and sm_90"):
             tables(report(["90"]))
+        with self.assertRaisesRegex(kernel_resources.Unknown, "sm_80 and sm_90"):
+            tables(report(["86", "89"]))
 
     def test_wrong_usage_and_builds_without_cuda(self):
         self.assertEqual(run()[0], 2)
@@ -130,7 +134,7 @@ class KernelResources(unittest.TestCase):
             (build / "CMakeCache.txt").write_text("CMAKE_BUILD_TYPE:STRING=Release\n")
             (build / "libaccrue_cuda.a").write_text("")
             for flags, expected in (([], 1), (["--check", SCRIPT], 77)):
-                done = subprocess.run([sys.executable, "-I", SCRIPT, folder, *flags], env={"PATH": folder},
+                done = subprocess.run([sys.executable, "-I", "-S", SCRIPT, folder, *flags], env={"PATH": folder},
                                       capture_output=True, text=True, check=False)
                 self.assertEqual((done.returncode, "install" in done.stderr), (expected, True), done.stderr)
 

@@ -6,8 +6,8 @@
 //
 //   cycle's number in a RandomKey    kernels read it from device memory: RandomKey::cycle_at
 //   samples' indices of those keys   a tensor of the graph, written before each replay
-//   the batch's tensors              copied into tensors of the graph before each replay; ids as
-//                                    the first of a kind checked them, see TokenLoader::peek()
+//   the batch's tensors              copied into tensors of the graph before each replay; their ids
+//                                    are checked in the first of a kind alone
 //   loss scale                       in the cotangent, written where it changes, before a replay
 //   Write::set or add of a deposit   part of the kind: which sums have been touched
 //   weights' working copies          made before a replay where they are stale

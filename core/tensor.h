@@ -134,9 +134,9 @@ class Tensor {
 
   /// Bounds of the i32 numbers that this tensor's memory was filled with from the host; nothing
   /// where the host can read them, or they came otherwise.
-  std::optional<IdRange> uploaded_range() const { return storage_->uploaded; }
+  std::optional<IdRange> uploaded() const { return storage_ ? storage_->uploaded : std::nullopt; }
   /// For numbers that an upload brings.
-  void set_uploaded_range(IdRange range) { storage_->uploaded = range; }
+  void set_uploaded(IdRange range) { storage_->uploaded = range; }
 
   /// First element, for host code. Null where there is no memory (dry run, shapes). Throws
   /// BadArgument where the host cannot read it.

@@ -2,9 +2,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 
 namespace accrue::examples {
@@ -24,15 +24,16 @@ std::string whole_number(const std::string& word) {
   errno = 0;
   convert(word.c_str(), &end, 0);
   const std::string digits = word.substr(std::min(word.find_first_of("0123456789"), word.size()));
-  const bool octal = digits.size() > 1 && digits[0] == '0' && std::isdigit(digits[1]);
+  const bool octal = digits.size() > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9';
   if (digits.empty() || *end != '\0' || octal) return "expected a whole number, as 10, got " + word;
   return errno == 0 ? "" : "expected a number of 64 bits, got " + word;
 }
 
 std::string number(const std::string& word) {
   char* end = nullptr;
-  std::strtod(word.c_str(), &end);
-  return !word.empty() && *end == '\0' ? "" : "expected a number, got " + word;
+  const double value = std::strtod(word.c_str(), &end);
+  const bool good = !word.empty() && *end == '\0' && std::isfinite(value);
+  return good ? "" : "expected a finite number, got " + word;
 }
 
 void check_numbers(CLI::App& app) {
@@ -127,6 +128,8 @@ bool CommandLine::parse(int argc, char** argv) {
   } catch (const CLI::CallForHelp&) {
     std::printf("%s", app_->help().c_str());
     return false;
+  } catch (const CLI::ConversionError& error) {  // a number, but beyond its type
+    throw WrongUsage(text(error.what(), ": expected a smaller number"));
   } catch (const CLI::ParseError& error) {
     throw WrongUsage(error.what());
   }

@@ -127,6 +127,7 @@ void run(Options o) {
   std::ofstream log;
   if (!o.log.empty()) log.open(o.log);
   if (log.fail()) fail_log(o.log);
+  int log_error = 0;
   std::vector<Column> columns;
   Json cycles = Json::array();
   for (int64_t k : {1, 2, 4, 8}) {
@@ -134,7 +135,8 @@ void run(Options o) {
     columns.push_back(compute(model, o, batch, o.effective_batch / k));
     columns.back().difference = largest_difference(columns.back(), columns.front());
     cycles.push_back(to_json(columns.back()));
-    if (!o.log.empty()) log << cycles.back().dump() << std::endl;
+    if (o.log.empty() || log_error != 0) continue;
+    if (!(log << cycles.back().dump() << std::endl)) log_error = errno;
   }
   if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\r\033[K");
   print(columns);
@@ -143,7 +145,7 @@ void run(Options o) {
                            {"cycles", cycles}}
                           .dump()
                           .c_str());
-  if (!log) fail_log(o.log);
+  if (!log) fail_log(o.log, log_error);
 }
 
 }  // namespace

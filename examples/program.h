@@ -61,11 +61,9 @@ inline void require_distinct(std::vector<std::pair<const char*, std::string>> fi
 }
 
 /// Throws Failure: `path` could not be written, in the system's words.
-[[noreturn]] inline void fail_log(const std::string& path) {
-  const int error = errno;
-  throw Failure(text("[log] expected to write '", path,
-                     "', got: ", error == 0 ? "an error" : std::generic_category().message(error),
-                     "; is the disk full, or may nothing be written there?"));
+[[noreturn]] inline void fail_log(const std::string& path, int error = errno) {
+  const std::string why = error == 0 ? "an error" : std::generic_category().message(error);
+  throw Failure(text("[log] expected to write '", path, "', got: ", why, "; try another file"));
 }
 
 /// The device of that name. Throws Failure, which says what to do, where there is none.

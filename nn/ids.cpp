@@ -18,7 +18,7 @@ void check_ids(const char* name, const Tensor& ids, int64_t limit, int64_t ignor
   if (!ids.in().data || ids.elements() == 0) return;
   const Rule rule{limit, ignore};
   const bool on_host = ids.device().on_host();
-  if (const auto range = ids.uploaded_range(); !on_host && (!range || rule.allows(*range))) return;
+  if (const auto range = ids.uploaded(); !on_host && (!range || rule.allows(*range))) return;
   const bool readable = on_host && ids.is_contiguous();
   std::vector<int32_t> copy(readable ? 0 : ids.elements());  // on a device to say which id it is
   if (!readable) ids.copy_to_host(copy.data());

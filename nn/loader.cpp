@@ -117,7 +117,7 @@ TokenBatch TokenLoader::peek() {
   }
   if (!uploads) return batch;
   const IdRange range{0, static_cast<int32_t>(tokens_.vocabulary() - 1), 0};
-  for (Tensor* ids : {&batch.tokens, &batch.targets}) ids->set_uploaded_range(range);
+  for (Tensor* ids : {&batch.tokens, &batch.targets}) ids->set_uploaded(range);
   begin_ahead();
   return batch;
 }

@@ -83,6 +83,7 @@ void run(const Options& o) {
   std::ofstream log;
   if (!o.log.empty()) log.open(o.log);
   if (log.fail()) fail_log(o.log);
+  int log_error = 0;
   for (const std::string& path : {o.csv, o.svg})  // written after minutes of work
     require(
         path.empty() || access(std::filesystem::absolute(path).parent_path().c_str(), W_OK) == 0,
@@ -101,14 +102,15 @@ void run(const Options& o) {
     print(gradients, some);
     for (const Measured& row : some) {
       errors[row.gradients][row.accumulator][std::to_string(row.micro_batches)] = number(row.error);
-      if (!o.log.empty())
-        log << Json{{"gradients", row.gradients},
-                    {"accumulator", row.accumulator},
-                    {"micro_batches", row.micro_batches},
-                    {"error", number(row.error)},
-                    {"bound", number(row.bound)}}
-                   .dump()
-            << std::endl;
+      if (o.log.empty() || log_error != 0) continue;
+      log << Json{{"gradients", row.gradients},
+                  {"accumulator", row.accumulator},
+                  {"micro_batches", row.micro_batches},
+                  {"error", number(row.error)},
+                  {"bound", number(row.bound)}}
+                 .dump()
+          << std::endl;
+      if (!log) log_error = errno;
     }
     measured.insert(measured.end(), some.begin(), some.end());
   }
@@ -122,7 +124,7 @@ void run(const Options& o) {
                            {"equal_terms", ones}}
                           .dump()
                           .c_str());
-  if (!log) fail_log(o.log);
+  if (!log) fail_log(o.log, log_error);
 }
 
 }  // namespace

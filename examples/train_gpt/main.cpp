@@ -122,15 +122,6 @@ class Display {
   ProgressLine line_;
 };
 
-// Weights without a loss are no result, unless such steps were asked for.
-void require_loss(const Training& training, const Validation& validation) {
-  const bool asked_for = !training.options.accumulation.skip_non_finite;
-  if (std::isfinite(validation.loss) || asked_for) return;
-  throw Failure(text("[train_gpt] expected a finite validation loss after step ",
-                     training.cycle.step().value, ", got ", validation.loss,
-                     "; these weights were not saved; try a new run with a smaller --lr"));
-}
-
 // Steps, validations and checkpoints up to --steps. Throws Stopped where a signal ends it.
 Outcome train(Training& training, Saver& saver, Troubles& troubles) {
   const Options& o = training.options;
@@ -143,7 +134,8 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     const int64_t step = line["step"];
     const bool last = step == o.steps;
     outcome.train_loss = line["loss"];
-    if (last || step % o.eval_interval == 0) {
+    const bool validates = last || step % o.eval_interval == 0;
+    if (validates) {
       const Validation& validation = outcome.validation.emplace(training.validate());
       add(line, validation);
       display.clear();
@@ -155,7 +147,7 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     }
     troubles.watch([&] { log.write(line); });
     training.unlogged.clear();
-    if (outcome.validation) require_loss(training, *outcome.validation);
+    if (validates) training.require_loss(*outcome.validation);
     saver.at_step(last);
   };
   if (!training.unlogged.empty())
@@ -188,10 +180,8 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
     training.unlogged = line.dump();
     complete(line);
   }
-  if (!outcome.validation) {  // nothing was left to do
-    outcome.validation = training.validate();
-    require_loss(training, *outcome.validation);
-  }
+  if (!outcome.validation)  // nothing was left to do
+    training.require_loss(outcome.validation.emplace(training.validate()));
   return outcome;
 }
 

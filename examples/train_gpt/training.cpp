@@ -203,6 +203,13 @@ Validation Training::validate() {
   return result;
 }
 
+void Training::require_loss(const Validation& validation) const {
+  if (std::isfinite(validation.loss) || !options.accumulation.skip_non_finite) return;
+  throw Failure(text("[train_gpt] expected a finite validation loss after step ",
+                     cycle.step().value, ", got ", validation.loss,
+                     "; try a new run with a smaller --lr"));
+}
+
 void Training::resume() {
   require(checkpoint.load(), "[resume] expected a checkpoint in '", options.checkpoint,
           "', got none; try to start without --resume");

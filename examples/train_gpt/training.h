@@ -43,6 +43,8 @@ struct Training {
   /// Mean loss over the validation windows, or over `--eval-batches` of them, evenly spread. Throws
   /// Stopped between two micro-batches; nothing has changed then.
   Validation validate();
+  /// Throws Failure where the weights have no loss, unless --keep-non-finite asked for such steps.
+  void require_loss(const Validation& validation) const;
   /// The noise scale in sequences, where it is measured and known.
   std::optional<double> noise_scale() const;
   /// Sequences of the next step; in a dry run the largest there may be.

@@ -4,8 +4,10 @@
 
 namespace accrue::examples {
 
-/// The CPU's kernels have no f64.
-inline DType widest(Device device) { return device == Device::cpu() ? DType::f32 : DType::f64; }
+/// f64 where the device has it.
+inline DType widest(Device device) {
+  return device.backend->supports(DType::f64) ? DType::f64 : DType::f32;
+}
 
 /// Runs body(device) with the device of the command line.
 template <class Body>

@@ -184,7 +184,7 @@ class BadInput(ProgramCase):
             with self.subTest(program=program):
                 done = run(program, *flags, *log)
                 self.assertEqual(done.returncode, 1)
-                self.assertIn("[log] expected to write '/dev/full'", done.stderr)
+                self.assertIn("[log] expected to write '/dev/full', got: No space left", done.stderr)
 
     def test_with_a_filter_that_drops_ten_lost_cycles_in_a_row_stop_the_run(self):
         flags = ["--data", self.text, *TINY, "--lr", 1e30, "--min-lr", 1e30, "--clip", 0, "--warmup", 0,
@@ -235,8 +235,10 @@ class BadInput(ProgramCase):
                              (["--micro-batch", "two"], "--micro-batch: expected a whole number, as 10, got two"),
                              (["--warmup", "-01"], "got -01"), (["--seed", "1_000"], "got 1_000"),
                              (["--steps", 2**63], f"--steps: expected a number of 64 bits, got {2**63}"),
-                             (["--lr", "fast"], "--lr: expected a number, got fast"),
-                             (["--min-lr", ""], "--min-lr: expected a number, got "),
+                             (["--lr", "fast"], "--lr: expected a finite number, got fast"),
+                             (["--lr", "1e400"], "--lr: expected a finite number, got 1e400"),
+                             (["--clip", "nan"], "--clip: expected a finite number, got nan"),
+                             (["--min-lr", ""], "--min-lr: expected a finite number, got "),
                              (["--lr", 1e300], "--lr: expected a number that f32 holds"),
                              (["--effective-batch", 2**62], "--effective-batch: expected at most"),
                              (["--device", "gpu"], "--device: expected one of cpu,reference,cuda; got gpu")):

@@ -42,8 +42,7 @@ std::optional<Prefix> ClosedCycle::prefix() const {
   if (!state_->prefix || state_->counted < 2 || *state_->shares) return std::nullopt;
   const std::vector<double> read = state_->prefix.to_vector();
   const double squares = read[0], n = read[1], divisor = n * state_->loss_scale();
-  if (n == 0) return std::nullopt;
-  return Prefix{squares / (divisor * divisor), n};
+  return n == 0 ? std::nullopt : std::optional(Prefix{squares / (divisor * divisor), n});
 }
 
 std::vector<MicroRecord> ClosedCycle::records() const { return state_->records.read(); }
@@ -52,6 +51,8 @@ MicroStep ClosedCycle::micro_batches() const { return state_->micro; }
 Step ClosedCycle::step() const { return state_->step; }
 CycleIndex ClosedCycle::index() const { return CycleIndex{state_->index.value - 1}; }
 std::vector<const GradBuffer*> ClosedCycle::buffers() const {
+  require_order(state_ != nullptr, "[step] expected a closed cycle, got one that was stepped or ",
+                "moved from; close another");
   std::vector<const GradBuffer*> result;
   for (const auto& buffer : state_->buffers) result.push_back(buffer.get());
   return result;
@@ -107,8 +108,7 @@ void Cycle::visit(Visitor& part) {
   part("batch", batch);
   part("shares", shares);
   state_->batch = static_cast<uint64_t>(batch);
-  state_->shares.reset();
-  if (shares >= 0) state_->shares = shares != 0;
+  state_->shares = shares >= 0 ? std::optional(shares != 0) : std::nullopt;
   state_->facts.shares = shares > 0;
   if (state_->options.loss_scale) part("loss_scale", *state_->options.loss_scale);
   const bool under_way = state_->micro.value > 0;

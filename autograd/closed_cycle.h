@@ -34,7 +34,7 @@ class [[nodiscard]] ClosedCycle {
   MicroStep micro_batches() const;
   Step step() const;
   CycleIndex index() const;
-  /// To look at: a closed cycle's buffers are const.
+  /// To look at: a closed cycle's buffers are const. Throws BadOrder once it was stepped.
   std::vector<const GradBuffer*> buffers() const;
 
   /// For optimizers: ends the cycle. `stepped`: parameters were updated, Step advances.

@@ -236,4 +236,17 @@ TEST_CASE_TEMPLATE("working copies follow their masters after a step, and no soo
   }
 }
 
+TEST_CASE("a closed cycle is stepped once; a second time is refused and changes nothing") {
+  const Stage s;
+  Sgd optimizer(s.all());
+  Cycle cycle(s.all());
+  ClosedCycle closed = s.run(cycle);
+  CHECK(optimizer.step(std::move(closed)).step == Step{1});
+  const std::string before = weight_bits(s.all());
+  CHECK_THROWS_WITH_AS(optimizer.step(std::move(closed)), doctest::Contains("was stepped"),
+                       BadOrder);
+  CHECK(weight_bits(s.all()) == before);
+  CHECK(optimizer.step(s.run(cycle)).step == Step{2});
+}
+
 }  // namespace accrue::test

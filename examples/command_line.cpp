@@ -3,7 +3,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <cstdlib>
 
@@ -58,9 +57,10 @@ CLI::Validator one_of(std::vector<std::string> words) {
 }
 
 std::string positive(const std::string& word) {
-  int64_t number = 1;  // of what is no number, the flag's own type complains
-  std::from_chars(word.data(), word.data() + word.size(), number);
-  return number > 0 ? "" : "expected at least 1, got " + word;
+  char* end = nullptr;
+  const bool good = std::strtoll(word.c_str(), &end, 0) > 0;
+  // Of what is no number, the flag's own check complains.
+  return good || word.empty() || *end != '\0' ? "" : "expected at least 1, got " + word;
 }
 
 CommandLine::CommandLine(const char* name, const char* about)

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "accrue/accrue.h"
+#include "messages.h"
 
 namespace accrue::test {
 
@@ -202,21 +203,5 @@ inline Rows random_rows(int64_t count, int64_t in, int64_t out, Where where, uin
 
 /// The root of the sources.
 inline std::filesystem::path source_root() { return ACCRUE_SOURCE_DIR; }
-
-/// The message of what `call` throws, which must be an E.
-template <class E, class F>
-std::string message_of(const F& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
-
-/// Whether `whole` contains `part`, for messages.
-inline bool contains(const std::string& whole, std::string_view part) {
-  return whole.find(part) != std::string::npos;
-}
 
 }  // namespace accrue::test

@@ -8,26 +8,13 @@
 #include "accrue/core/error.h"
 #include "accrue/cuda/runtime.h"
 #include "cuda_runtime/fake_gpu.h"
+#include "messages.h"
 
 namespace accrue::test::fake {
 
 using namespace accrue::cuda;
 
 constexpr size_t MiB = size_t{1} << 20;
-
-template <class E, class F>
-std::string message_of(const F& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
-
-inline bool contains(const std::string& whole, const std::string& part) {
-  return whole.find(part) != std::string::npos;
-}
 
 /// What the first use of the device says, machine after machine. Asked by every test before
 /// anything else: a device that was set up once stays.

@@ -243,6 +243,7 @@ class BadInput(ProgramCase):
                              (["--effective-batch", 2**62], "--effective-batch: expected at most"),
                              (["--device", "gpu"], "--device: expected one of cpu,reference,cuda; got gpu")):
             self.refused(2, words, "train_gpt", "--data", self.text, *TINY, *flags)
+        self.assertGreater(self.train("--reproducible", "split", "--granule", "0x2", "--steps", 1)["steps"], 0)
         self.refused(2, "got 010", "one_cycle", "--data", self.text, "--effective-batch", "010")
 
     def test_a_log_that_cannot_be_written_is_said_in_the_systems_words(self):

@@ -7,8 +7,14 @@ ClosedCycle::~ClosedCycle() {
   if (state_) state_->clear();
 }
 
+CycleState& ClosedCycle::state() const {
+  require_order(state_ != nullptr, "[step] expected a closed cycle, got one that was stepped or ",
+                "moved from; close another");
+  return *state_;
+}
+
 In ClosedCycle::sum(const Parameter& parameter) const {
-  return state_->buffer(*parameter.state())->sum();
+  return state().buffer(*parameter.state())->sum();
 }
 
 std::array<double, 2> CycleState::read_totals() const {
@@ -30,42 +36,40 @@ double CycleState::count() const {
   return total;
 }
 
-double ClosedCycle::count() const { return state_->count(); }
-bool ClosedCycle::is_of_shares() const { return state_->shares.value_or(false); }
-double ClosedCycle::divisor() const { return count() * state_->loss_scale(); }
+double ClosedCycle::count() const { return state().count(); }
+bool ClosedCycle::is_of_shares() const { return state().shares.value_or(false); }
+double ClosedCycle::divisor() const { return count() * state().loss_scale(); }
 double ClosedCycle::mean_loss() const {
   const double n = count();
-  return n == 0 ? std::nan("") : state_->read_totals()[0] / n;
+  return n == 0 ? std::nan("") : state().read_totals()[0] / n;
 }
 
 std::optional<Prefix> ClosedCycle::prefix() const {
-  if (!state_->prefix || state_->counted < 2 || *state_->shares) return std::nullopt;
-  const std::vector<double> read = state_->prefix.to_vector();
-  const double squares = read[0], n = read[1], divisor = n * state_->loss_scale();
+  if (!state().prefix || state().counted < 2 || *state().shares) return std::nullopt;
+  const std::vector<double> read = state().prefix.to_vector();
+  const double squares = read[0], n = read[1], divisor = n * state().loss_scale();
   return n == 0 ? std::nullopt : std::optional(Prefix{squares / (divisor * divisor), n});
 }
 
-std::vector<MicroRecord> ClosedCycle::records() const { return state_->records.read(); }
-bool ClosedCycle::skips_non_finite() const { return state_->options.skip_non_finite; }
-MicroStep ClosedCycle::micro_batches() const { return state_->micro; }
-Step ClosedCycle::step() const { return state_->step; }
-CycleIndex ClosedCycle::index() const { return CycleIndex{state_->index.value - 1}; }
+std::vector<MicroRecord> ClosedCycle::records() const { return state().records.read(); }
+bool ClosedCycle::skips_non_finite() const { return state().options.skip_non_finite; }
+MicroStep ClosedCycle::micro_batches() const { return state().micro; }
+Step ClosedCycle::step() const { return state().step; }
+CycleIndex ClosedCycle::index() const { return CycleIndex{state().index.value - 1}; }
 std::vector<const GradBuffer*> ClosedCycle::buffers() const {
-  require_order(state_ != nullptr, "[step] expected a closed cycle, got one that was stepped or ",
-                "moved from; close another");
   std::vector<const GradBuffer*> result;
-  for (const auto& buffer : state_->buffers) result.push_back(buffer.get());
+  for (const auto& buffer : state().buffers) result.push_back(buffer.get());
   return result;
 }
 
 void ClosedCycle::finish(bool stepped) && {
   // A cycle of padding alone says nothing about the scale; one of which all was dropped does.
-  const bool overflowed = state_->overflowed > 0;
-  const bool says_nothing = !overflowed && state_->counted > 0 && state_->count() == 0;
-  if (state_->options.loss_scale && !says_nothing)
-    state_->options.loss_scale->update(stepped && !overflowed);
-  if (stepped) ++state_->step.value;
-  state_->clear();
+  const bool overflowed = state().overflowed > 0;
+  const bool says_nothing = !overflowed && state().counted > 0 && state().count() == 0;
+  if (state().options.loss_scale && !says_nothing)
+    state().options.loss_scale->update(stepped && !overflowed);
+  if (stepped) ++state().step.value;
+  state().clear();
   state_.reset();
 }
 

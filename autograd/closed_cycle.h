@@ -10,6 +10,7 @@ namespace accrue {
 struct CycleState;
 
 /// A finished cycle, to be stepped once. Dropped unstepped it is discarded, the model untouched.
+/// Once stepped or moved from, every call throws BadOrder.
 class [[nodiscard]] ClosedCycle {
  public:
   ClosedCycle(ClosedCycle&&) noexcept = default;
@@ -34,7 +35,7 @@ class [[nodiscard]] ClosedCycle {
   MicroStep micro_batches() const;
   Step step() const;
   CycleIndex index() const;
-  /// To look at: a closed cycle's buffers are const. Throws BadOrder once it was stepped.
+  /// To look at: a closed cycle's buffers are const.
   std::vector<const GradBuffer*> buffers() const;
 
   /// For optimizers: ends the cycle. `stepped`: parameters were updated, Step advances.
@@ -43,6 +44,7 @@ class [[nodiscard]] ClosedCycle {
  private:
   friend class Cycle;
   explicit ClosedCycle(std::shared_ptr<CycleState> state) : state_(std::move(state)) {}
+  CycleState& state() const;
   std::shared_ptr<CycleState> state_;
 };
 

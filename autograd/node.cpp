@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "accrue/autograd/tape.h"
 
 namespace accrue {
@@ -41,10 +43,11 @@ void OperationNode::pull(bool keep_saved) {
   const auto from = inputs();
   for (size_t i = 0; i < from.size(); ++i)
     if (from[i].node && from[i].node->needs_gradient) edges[i] = Edge(from[i].node.get());
-  if (needs_cycle() && !tape->has_buffers()) gather_backward(saved, dy);
-  backward(saved, dy, {edges.data(), from.size()});
+  // A second handle tells a rule that what was saved is needed again: it may not write there.
+  const Saved own = keep_saved ? saved : std::exchange(saved, {});
+  if (needs_cycle() && !tape->has_buffers()) gather_backward(own, dy);
+  backward(own, dy, {edges.data(), from.size()});
   if (keep_saved) return;
-  saved.clear();
   for (Input& input : from) input.kept.reset();
 }
 

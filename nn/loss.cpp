@@ -72,9 +72,9 @@ struct ChunkedCrossEntropyOp {
     if (dhead) into_head = dhead.place();
     for (int64_t first = 0; first < row_count(); first += chunk) {
       const int64_t count = std::min(chunk, row_count() - first);
+      const bool again = saved.size() > 3 && saved[3].sharers() > 1;  // a graph that is kept
       Tensor part = saved.size() > 3 ? saved[3] : logits(hidden, head, first, count);
-      Tensor dlogits =
-          saved.size() > 3 ? empty_like(part) : part;  // kept logits serve a second time
+      Tensor dlogits = again ? empty_like(part) : part;
       launch(dy.device(), CrossEntropyBackward{part.in(), ids.slice(first, count).in(),
                                                logsum.slice(first, count).in(), dy.in(),
                                                Deposit(dlogits.out(), Write::set), ignore});

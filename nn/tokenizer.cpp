@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <iomanip>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "accrue/core/error.h"
 
@@ -51,65 +50,7 @@ void append(std::string& text, char32_t point) {
   }
 }
 
-void require_id(int32_t id, int64_t vocabulary) {
-  require(id >= 0 && id < vocabulary, "[tokenizer] expected ids in [0, ", vocabulary, "), got ", id,
-          "; try the tokenizer that made them");
-}
-
 }  // namespace
-
-std::vector<int32_t> ByteTokenizer::encode(std::string_view text) const {
-  const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
-  return {bytes, bytes + text.size()};
-}
-
-std::string ByteTokenizer::decode(std::span<const int32_t> ids) const {
-  std::string text;
-  for (int32_t id : ids) {
-    require_id(id, vocabulary());
-    text += static_cast<char>(id);
-  }
-  return text;
-}
-
-CharTokenizer::CharTokenizer(std::string_view text) {
-  require(!text.empty(), "[tokenizer] expected a text with characters, got none; try another file");
-  std::vector<bool> seen(last_point + 1);
-  for (size_t at = 0; at < text.size();) seen[next_point(text, at)] = true;
-  for (char32_t point = 0; point <= last_point; ++point)
-    if (seen[point]) points_.push_back(point);
-}
-
-int32_t CharTokenizer::find(char32_t point) const {
-  const auto found = std::ranges::lower_bound(points_, point);
-  if (found == points_.end() || *found != point) return -1;
-  return static_cast<int32_t>(found - points_.begin());
-}
-
-std::vector<int32_t> CharTokenizer::encode(std::string_view text) const {
-  std::vector<int32_t> ids;
-  ids.reserve(text.size());
-  for (size_t at = 0; at < text.size();) {
-    const size_t first = at;
-    const char32_t point = next_point(text, at);
-    const int32_t id = find(point);
-    require(id >= 0, "[tokenizer] expected a character of the vocabulary, got '",
-            text.substr(first, at - first), "' (U+", std::hex, std::uppercase, std::setfill('0'),
-            std::setw(4), static_cast<uint32_t>(point), ") at byte ", std::dec, first,
-            "; try the byte tokenizer");
-    ids.push_back(id);
-  }
-  return ids;
-}
-
-std::string CharTokenizer::decode(std::span<const int32_t> ids) const {
-  std::string text;
-  for (int32_t id : ids) {
-    require_id(id, vocabulary());
-    append(text, points_[static_cast<size_t>(id)]);
-  }
-  return text;
-}
 
 TokenizerKind tokenizer_kind(std::string_view word) {
   require(word == "byte" || word == "char", "[tokenizer] expected byte or char, got '", word,
@@ -117,45 +58,78 @@ TokenizerKind tokenizer_kind(std::string_view word) {
   return word == "byte" ? TokenizerKind::byte : TokenizerKind::character;
 }
 
-Tokenizer Tokenizer::for_text(TokenizerKind kind, std::string_view text) {
-  if (kind == TokenizerKind::byte) return ByteTokenizer();
-  return CharTokenizer(text);
+Tokenizer::Tokenizer(TokenizerKind kind, std::string_view text) : kind_(kind) {
+  require(kind == TokenizerKind::byte || !text.empty(),
+          "[tokenizer] expected a text with characters, got none; try another file");
+  std::vector<bool> seen(last_point + 1);
+  if (kind == TokenizerKind::byte)
+    std::fill_n(seen.begin(), 256, true);
+  else
+    for (size_t at = 0; at < text.size();) seen[next_point(text, at)] = true;
+  for (char32_t point = 0; point <= last_point; ++point)
+    if (seen[point]) points_.push_back(point);
+  for (char32_t point = 0; point < 256; ++point) low_[point] = search(point);
 }
 
-int64_t Tokenizer::vocabulary() const {
-  return std::visit([](const auto& it) { return it.vocabulary(); }, either_);
+int32_t Tokenizer::search(char32_t point) const {
+  const auto found = std::ranges::lower_bound(points_, point);
+  if (found == points_.end() || *found != point) return -1;
+  return static_cast<int32_t>(found - points_.begin());
+}
+
+int32_t Tokenizer::find(char32_t point) const { return point < 256 ? low_[point] : search(point); }
+
+int64_t Tokenizer::read(std::string_view text, size_t& at, int64_t count, int32_t* to) const {
+  const bool bytes = kind_ == TokenizerKind::byte;
+  int64_t done = 0;
+  for (; done < count && at < text.size(); ++done) {
+    const size_t first = at;
+    const char32_t point = bytes ? static_cast<uint8_t>(text[at++]) : next_point(text, at);
+    to[done] = find(point);
+    require(to[done] >= 0, "[tokenizer] expected a character of the vocabulary, got '",
+            text.substr(first, at - first), "' (U+", std::hex, std::uppercase, std::setfill('0'),
+            std::setw(4), static_cast<uint32_t>(point), ") at byte ", std::dec, first,
+            "; try the byte tokenizer");
+  }
+  return done;
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
-  return std::visit([&](const auto& it) { return it.encode(text); }, either_);
+  std::vector<int32_t> ids(text.size());
+  size_t at = 0;
+  ids.resize(read(text, at, static_cast<int64_t>(ids.size()), ids.data()));
+  return ids;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
-  return std::visit([&](const auto& it) { return it.decode(ids); }, either_);
-}
-
-int32_t Tokenizer::find(uint8_t byte) const {
-  const auto* characters = std::get_if<CharTokenizer>(&either_);
-  if (!characters) return byte;
-  return byte < 0x80 ? characters->find(byte) : -1;
+  std::string text;
+  for (int32_t id : ids) {
+    require(id >= 0 && id < vocabulary(), "[tokenizer] expected ids in [0, ", vocabulary(),
+            "), got ", id, "; try the tokenizer that made them");
+    if (kind_ == TokenizerKind::byte)
+      text += static_cast<char>(id);
+    else
+      append(text, points_[id]);
+  }
+  return text;
 }
 
 std::string Tokenizer::save() const {
-  if (std::holds_alternative<ByteTokenizer>(either_)) return R"({"kind":"byte"})";
-  std::vector<int32_t> ids(static_cast<size_t>(vocabulary()));
-  std::iota(ids.begin(), ids.end(), 0);
-  return nlohmann::json{{"kind", "char"}, {"characters", decode(ids)}}.dump();
+  if (kind_ == TokenizerKind::byte) return R"({"kind":"byte"})";
+  std::string characters;
+  for (char32_t point : points_) append(characters, point);
+  return nlohmann::json{{"kind", "char"}, {"characters", characters}}.dump();
 }
 
 Tokenizer Tokenizer::load(std::string_view saved) {
   using nlohmann::json;
   const json parsed = json::parse(saved, nullptr, false);
-  if (parsed == json::object({{"kind", "byte"}})) return ByteTokenizer();
+  if (parsed == json::object({{"kind", "byte"}})) return Tokenizer(TokenizerKind::byte);
   const auto characters = parsed.is_object() ? parsed.find("characters") : parsed.end();
   require(characters != parsed.end() && characters->is_string(),
           "[tokenizer] expected JSON from save(), got '", saved.substr(0, 80),
           "'; try another checkpoint");
-  const Tokenizer tokenizer = CharTokenizer(characters->get<std::string>());
+  const Tokenizer tokenizer(TokenizerKind::character, characters->get<std::string>());
   // The constructor sorts: only what save() wrote comes out of save() unchanged.
   require(json::parse(tokenizer.save()) == parsed,
           "[tokenizer] expected kind char with distinct, sorted characters, got '",

@@ -4,55 +4,33 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 namespace accrue {
-
-/// One token for each of the 256 values of a byte: any text, any language, no vocabulary to keep.
-struct ByteTokenizer {
-  int64_t vocabulary() const { return 256; }
-  std::vector<int32_t> encode(std::string_view text) const;
-  /// Throws BadArgument on an id outside the vocabulary.
-  std::string decode(std::span<const int32_t> ids) const;
-};
-
-/// One token for each distinct Unicode code point of a text, numbered in the order of code points.
-class CharTokenizer {
- public:
-  /// The vocabulary of this UTF-8 text. Throws BadArgument, with the byte's position, if it is not
-  /// UTF-8, or if it is empty.
-  explicit CharTokenizer(std::string_view text);
-
-  int64_t vocabulary() const { return static_cast<int64_t>(points_.size()); }
-  /// Throws BadArgument on text that is not UTF-8, and on a character outside the vocabulary.
-  std::vector<int32_t> encode(std::string_view text) const;
-  /// Throws BadArgument on an id outside the vocabulary.
-  std::string decode(std::span<const int32_t> ids) const;
-  /// The id of a code point; −1 if it is not in the vocabulary.
-  int32_t find(char32_t point) const;
-
- private:
-  std::vector<char32_t> points_;  // sorted; a token's id is its place here
-};
 
 enum class TokenizerKind : uint8_t { byte, character };
 /// The kind called "byte" or "char". Throws BadArgument on any other word.
 TokenizerKind tokenizer_kind(std::string_view word);
 
-/// Either of the two.
+/// byte: one token for each of the 256 values of a byte: any text, any language, no vocabulary to
+/// keep. character: one for each distinct Unicode code point of a text, in the order of code
+/// points.
 class Tokenizer {
  public:
-  Tokenizer(ByteTokenizer tokenizer) : either_(tokenizer) {}
-  Tokenizer(CharTokenizer tokenizer) : either_(std::move(tokenizer)) {}
-  /// One of this kind for this text.
-  static Tokenizer for_text(TokenizerKind kind, std::string_view text);
+  /// The vocabulary of this text, which bytes do not look at. Throws BadArgument, with the byte's
+  /// position, if characters are asked for and it is not UTF-8, or empty.
+  explicit Tokenizer(TokenizerKind kind, std::string_view text = {});
 
-  int64_t vocabulary() const;
+  int64_t vocabulary() const { return static_cast<int64_t>(points_.size()); }
+  /// Throws BadArgument on text that is not UTF-8, and on a character outside the vocabulary.
   std::vector<int32_t> encode(std::string_view text) const;
+  /// Sets to[0 …] to the ids of at most `count` tokens of `text` from byte `at` on, moves `at`
+  /// behind them and returns how many there were. Throws as encode() does.
+  int64_t read(std::string_view text, size_t& at, int64_t count, int32_t* to) const;
+  /// Throws BadArgument on an id outside the vocabulary.
   std::string decode(std::span<const int32_t> ids) const;
-  /// The id of a byte that is a token by itself; −1 if it is not one.
-  int32_t find(uint8_t byte) const;
+  /// The id of a byte or a code point; −1 if it is not in the vocabulary.
+  int32_t find(char32_t point) const;
 
   /// As JSON, to be kept in a checkpoint: {"kind":"char","characters":"…"} or {"kind":"byte"}.
   std::string save() const;
@@ -60,7 +38,11 @@ class Tokenizer {
   static Tokenizer load(std::string_view saved);
 
  private:
-  std::variant<ByteTokenizer, CharTokenizer> either_;
+  int32_t search(char32_t point) const;
+
+  TokenizerKind kind_;
+  std::vector<char32_t> points_;  // sorted; a token's id is its place here
+  int32_t low_[256];              // what find() gives for the first code points: most of most texts
 };
 
 }  // namespace accrue

@@ -1,8 +1,7 @@
-// Tokens over a mapped file, which takes no memory of its own where each byte is a token.
+// Tokens over a mapped file, which takes no memory of its own but an index of wide characters.
 #include "accrue/nn/tokens.h"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "accrue/core/error.h"
@@ -11,6 +10,8 @@
 namespace accrue {
 namespace {
 
+constexpr int64_t block = 256;  // tokens between two places that are known
+
 std::string_view text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
@@ -18,16 +19,15 @@ std::string_view text_of(const MappedFile& file) {
 }  // namespace
 
 struct Tokens::Source {
-  int64_t vocabulary;
-  std::vector<int32_t> ids;        // in memory, or …
-  std::optional<MappedFile> file;  // … a byte per token, translated by the table
-  std::array<int32_t, 256> table{};
-
-  int64_t size() const { return static_cast<int64_t>(file ? file->bytes().size() : ids.size()); }
+  int64_t vocabulary, size;
+  std::vector<int32_t> ids;            // in memory, or …
+  std::optional<MappedFile> file;      // … a text, translated as it is read
+  std::optional<Tokenizer> tokenizer;  // by this one
+  std::vector<size_t> places;          // where each block begins; empty if each byte is a token
 };
 
 Tokens::Tokens(std::shared_ptr<const Source> source)
-    : source_(std::move(source)), size_(source_->size()) {}
+    : source_(std::move(source)), size_(source_->size) {}
 
 Tokens::Tokens(std::vector<int32_t> ids, int64_t vocabulary) {
   const auto outside = [&](int32_t id) { return id < 0 || id >= vocabulary; };
@@ -35,29 +35,26 @@ Tokens::Tokens(std::vector<int32_t> ids, int64_t vocabulary) {
   require(found == ids.end(), "[tokens] expected ids in [0, ", vocabulary, "), got ",
           found == ids.end() ? 0 : *found, " at ", found - ids.begin(),
           "; try the vocabulary of their tokenizer");
-  *this = Tokens(std::make_shared<const Source>(Source{vocabulary, std::move(ids), {}, {}}));
+  const auto size = static_cast<int64_t>(ids.size());
+  *this = Tokens(std::make_shared<Source>(Source{vocabulary, size, std::move(ids), {}, {}, {}}));
 }
 
 Tokens Tokens::from_file(const std::string& path, const Tokenizer& tokenizer) {
   MappedFile file(path);
-  std::array<bool, 256> seen{};
-  for (std::byte byte : file.bytes()) seen[std::to_integer<uint8_t>(byte)] = true;
-  auto source = std::make_shared<Source>(Source{tokenizer.vocabulary(), {}, {}, {}});
-  bool byte_per_token = true;
-  for (int byte = 0; byte < 256; ++byte) {
-    source->table[byte] = tokenizer.find(static_cast<uint8_t>(byte));
-    byte_per_token = byte_per_token && (!seen[byte] || source->table[byte] >= 0);
-  }
-  if (byte_per_token)
-    source->file = std::move(file);
-  else
-    source->ids = tokenizer.encode(text_of(file));
-  return Tokens(std::move(source));
+  const std::string_view text = text_of(file);
+  std::vector<size_t> places;
+  int32_t ids[block];
+  int64_t size = 0;
+  for (size_t at = 0; at < text.size(); size += tokenizer.read(text, at, block, ids))
+    places.push_back(at);
+  if (size == static_cast<int64_t>(text.size())) places = {};
+  return Tokens(std::make_shared<Source>(
+      Source{tokenizer.vocabulary(), size, {}, std::move(file), tokenizer, std::move(places)}));
 }
 
 TokenizedFile Tokens::from_file(const std::string& path, TokenizerKind kind) {
   const MappedFile file(path);
-  const Tokenizer tokenizer = Tokenizer::for_text(kind, text_of(file));
+  const Tokenizer tokenizer(kind, text_of(file));
   return {from_file(path, tokenizer), tokenizer};
 }
 
@@ -72,13 +69,16 @@ void Tokens::require_range(const char* operation, int64_t first, int64_t count) 
 void Tokens::copy(int64_t first, int64_t count, int32_t* to) const {
   require_range("copy", first, count);
   first += first_;
-  if (!source_->file) {
-    std::copy_n(source_->ids.begin() + first, count, to);
+  const auto& [vocabulary, size, ids, file, tokenizer, places] = *source_;
+  if (!file || count == 0) {
+    std::copy_n(ids.begin() + (file ? 0 : first), count, to);
     return;
   }
-  const std::byte* from = source_->file->bytes().data() + first;
-  std::transform(from, from + count, to,
-                 [&](std::byte byte) { return source_->table[std::to_integer<uint8_t>(byte)]; });
+  const std::string_view text = text_of(*file);
+  size_t at = places.empty() ? first : places[first / block];
+  int32_t before[block];
+  if (!places.empty()) tokenizer->read(text, at, first % block, before);
+  tokenizer->read(text, at, count, to);
 }
 
 Tokens Tokens::slice(int64_t first, int64_t count) const {

@@ -16,8 +16,8 @@ class Tokens {
  public:
   /// Throws BadArgument unless every id is in [0, vocabulary).
   Tokens(std::vector<int32_t> ids, int64_t vocabulary);
-  /// The file's text as the tokens of this tokenizer. Where each byte is a token (bytes; characters
-  /// of a pure ASCII text) the file stays mapped and is translated as it is read.
+  /// The file's text as the tokens of this tokenizer. The file stays mapped and is translated as it
+  /// is read; where characters take several bytes, an index takes 8 bytes for each 256 of them.
   /// Throws Failure if the file cannot be read, BadArgument if it is empty or does not fit the
   /// tokenizer.
   static Tokens from_file(const std::string& path, const Tokenizer& tokenizer);

@@ -60,8 +60,9 @@ bool Optimizer::decays() const {
 
 double Optimizer::rate(Step step) const {
   const double lr = lr_(step);
-  require(std::isfinite(lr), "[step] expected a finite learning rate at step ", step.value,
-          ", got ", lr);
+  require(std::isfinite(lr) && lr >= 0,
+          "[step] expected a finite learning rate of at least 0 at step ", step.value, ", got ",
+          lr);
   return lr;
 }
 

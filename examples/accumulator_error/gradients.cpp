@@ -52,7 +52,7 @@ std::string drawn_text() {
 Tokens read_tokens(const std::string& path) {
   if (!path.empty()) return Tokens::from_file(path, TokenizerKind::character).tokens;
   const std::string text = drawn_text();
-  const CharTokenizer tokenizer(text);
+  const Tokenizer tokenizer(TokenizerKind::character, text);
   return Tokens(tokenizer.encode(text), tokenizer.vocabulary());
 }
 

@@ -245,6 +245,10 @@ TEST_CASE("a closed cycle is stepped once; a second time is refused and changes 
   const std::string before = weight_bits(s.all());
   CHECK_THROWS_WITH_AS(optimizer.step(std::move(closed)), doctest::Contains("was stepped"),
                        BadOrder);
+  CHECK_THROWS_AS(closed.mean_loss(), BadOrder);
+  CHECK_THROWS_AS(closed.sum(s.net.side.weight), BadOrder);
+  CHECK_THROWS_AS(closed.records(), BadOrder);
+  CHECK_THROWS_AS(closed.step(), BadOrder);
   CHECK(weight_bits(s.all()) == before);
   CHECK(optimizer.step(s.run(cycle)).step == Step{2});
 }

@@ -14,7 +14,7 @@ using testing::message_of;
 using Ids = std::vector<int32_t>;
 
 TEST_CASE("characters are numbered in the order of their code points") {
-  const CharTokenizer tokenizer("bαab\n");
+  const Tokenizer tokenizer(TokenizerKind::character, "bαab\n");
   CHECK(tokenizer.vocabulary() == 4);
   CHECK(tokenizer.encode("\nabα") == Ids{0, 1, 2, 3});
   CHECK(tokenizer.decode(Ids{3, 1, 2, 2}) == "αabb");
@@ -23,7 +23,7 @@ TEST_CASE("characters are numbered in the order of their code points") {
 
 TEST_CASE("characters of every length in UTF-8 come back, to the first and last of each") {
   const std::string text("\0\x7f\u0080\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff", 26);
-  const CharTokenizer tokenizer(text);
+  const Tokenizer tokenizer(TokenizerKind::character, text);
   CHECK(tokenizer.vocabulary() == 10);
   CHECK(tokenizer.encode(text) == Ids{0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
   CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
@@ -44,31 +44,31 @@ TEST_CASE("text that is not UTF-8 is refused with the byte's position") {
       "ab\xf8\x88\x80\x80",  // no first byte
       "ab\xff",
   };
-  const CharTokenizer tokenizer("ab");
+  const Tokenizer tokenizer(TokenizerKind::character, "ab");
   for (const std::string& text : broken) {
     const auto expected = [](const std::string& reason) {
       CHECK_MESSAGE(contains(reason, "expected UTF-8"), reason);
       CHECK_MESSAGE(contains(reason, "at byte 2,"), reason);
     };
-    expected(message_of<BadArgument>([&] { CharTokenizer{text}; }));
+    expected(message_of<BadArgument>([&] { Tokenizer(TokenizerKind::character, text); }));
     expected(message_of<BadArgument>([&] { tokenizer.encode(text); }));
   }
 }
 
 TEST_CASE("an unknown character is named with its position, an unknown id with the range") {
-  const CharTokenizer tokenizer("abc");
+  const Tokenizer tokenizer(TokenizerKind::character, "abc");
   const std::string reason = message_of<BadArgument>([&] { tokenizer.encode("abé"); });
   CHECK(contains(reason, "'é' (U+00E9) at byte 2"));
   CHECK(contains(message_of<BadArgument>([&] { tokenizer.decode(Ids{3}); }), "[0, 3), got 3"));
   CHECK_THROWS_AS(tokenizer.decode(Ids{-1}), BadArgument);
-  CHECK_THROWS_AS(ByteTokenizer().decode(Ids{256}), BadArgument);
-  CHECK_THROWS_AS(CharTokenizer(""), BadArgument);
+  CHECK_THROWS_AS(Tokenizer(TokenizerKind::byte).decode(Ids{256}), BadArgument);
+  CHECK_THROWS_AS(Tokenizer(TokenizerKind::character), BadArgument);
 }
 
 TEST_CASE("bytes are their own tokens, in any text") {
   std::string all;
   for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
-  const ByteTokenizer tokenizer;
+  const Tokenizer tokenizer(TokenizerKind::byte);
   const Ids ids = tokenizer.encode(all);
   CHECK(ids.size() == 256);
   for (int byte = 0; byte < 256; ++byte) CHECK(ids[byte] == byte);
@@ -77,12 +77,12 @@ TEST_CASE("bytes are their own tokens, in any text") {
 
 TEST_CASE("a tokenizer comes back from its JSON, quotes, controls and zeros included") {
   const std::string text("\0\"\\\n\x7fä€😀", 14);
-  const Tokenizer saved = CharTokenizer(text);
+  const Tokenizer saved(TokenizerKind::character, text);
   const Tokenizer loaded = Tokenizer::load(saved.save());
   CHECK(loaded.vocabulary() == saved.vocabulary());
   CHECK(loaded.encode(text) == saved.encode(text));
   CHECK(loaded.save() == saved.save());
-  const Tokenizer bytes = Tokenizer::load(Tokenizer(ByteTokenizer()).save());
+  const Tokenizer bytes = Tokenizer::load(Tokenizer(TokenizerKind::byte).save());
   CHECK(bytes.vocabulary() == 256);
 }
 
@@ -96,15 +96,34 @@ TEST_CASE("JSON that no tokenizer saved is refused") {
 }
 
 TEST_CASE("kinds are chosen by word") {
-  CHECK(Tokenizer::for_text(tokenizer_kind("char"), "aab").vocabulary() == 2);
-  CHECK(Tokenizer::for_text(tokenizer_kind("byte"), "aab").vocabulary() == 256);
+  CHECK(Tokenizer(tokenizer_kind("char"), "aab").vocabulary() == 2);
+  CHECK(Tokenizer(tokenizer_kind("byte"), "aab").vocabulary() == 256);
   CHECK(contains(message_of<BadArgument>([] { tokenizer_kind("word"); }), "'word'"));
 }
 
-TEST_CASE("a single byte is found where it is a token by itself") {
-  const Tokenizer characters = CharTokenizer("aé");
+TEST_CASE("a byte is found by its value, a character by its code point") {
+  const Tokenizer characters(TokenizerKind::character, "aé世");
   CHECK(characters.find('a') == 0);
   CHECK(characters.find('b') == -1);
-  CHECK(characters.find(0xe9) == -1);  // é's code point, but not its byte
-  CHECK(Tokenizer(ByteTokenizer()).find(0xe9) == 0xe9);
+  CHECK(characters.find(U'é') == 1);
+  CHECK(characters.find(U'世') == 2);
+  CHECK(characters.find(U'界') == -1);
+  CHECK(Tokenizer(TokenizerKind::byte).find(0xe9) == 0xe9);
+  CHECK(Tokenizer(TokenizerKind::byte).find(U'世') == -1);
+}
+
+TEST_CASE("a text is read in parts of any length, each beginning where the last one ended") {
+  const std::string text = "aé世😀b";
+  const Tokenizer tokenizer(TokenizerKind::character, text);
+  const Ids whole = tokenizer.encode(text);
+  for (int64_t most = 1; most <= 6; ++most) {
+    Ids ids, part(6, -7);
+    for (size_t at = 0; at < text.size();) {
+      const int64_t read = tokenizer.read(text, at, most, part.data());
+      CHECK(read <= most);
+      ids.insert(ids.end(), part.begin(), part.begin() + read);
+    }
+    CHECK(ids == whole);
+    CHECK((most == 6 || part[most] == -7));  // not written
+  }
 }

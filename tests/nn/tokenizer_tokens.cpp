@@ -1,8 +1,9 @@
-// Tokens: the same ids whether they are mapped or kept in memory.
+// Tokens: the same ids whether they are read from a mapped file or kept in memory.
 #include "accrue/nn/tokens.h"
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <fstream>
 #include <sstream>
 
@@ -38,7 +39,26 @@ TEST_CASE("a file's tokens are what its tokenizer makes of its text") {
   }
 }
 
-TEST_CASE("a file of which each byte is a token stays mapped, one with wider characters does not") {
+TEST_CASE("a text of wide characters is read from any place, as if its ids were in memory") {
+  const TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += std::array{"a", "é", "世", "😀"}[i * i % 7 % 4];
+  const auto [mapped, tokenizer] =
+      Tokens::from_file(folder.write("a", text), TokenizerKind::character);
+  const Tokens kept(tokenizer.encode(text), tokenizer.vocabulary());
+  REQUIRE(mapped.size() == 1000);
+  for (int64_t first = 0; first <= 1000; ++first)
+    for (int64_t count : {0, 1, 2, 255, 256, 257})
+      if (first + count <= 1000)
+        CHECK(all(mapped.slice(first, count)) == all(kept.slice(first, count)));
+  // An index of whole blocks, where nothing is left to begin another one.
+  const std::string blocks = std::string(511, 'x') + "é";
+  const Tokens two = Tokens::from_file(folder.write("b", blocks), TokenizerKind::character).tokens;
+  CHECK(all(two.slice(510, 2)) == Ids{0, 1});
+  CHECK(all(two.slice(512, 0)).empty());
+}
+
+TEST_CASE("every file stays mapped, while tokens of it are in use") {
   if (!std::ifstream("/proc/self/maps")) {
     MESSAGE("skipped: no /proc/self/maps here");
     return;
@@ -55,16 +75,15 @@ TEST_CASE("a file of which each byte is a token stays mapped, one with wider cha
                        Tokens::from_file(wide, TokenizerKind::character).tokens};
     CHECK(held.size() == 2);
     CHECK(mapped(ascii));
-    CHECK(!mapped(wide));
-    const Tokens bytes = Tokens::from_file(wide, TokenizerKind::byte).tokens;
     CHECK(mapped(wide));
   }
   CHECK(!mapped(ascii));
+  CHECK(!mapped(wide));
 }
 
 TEST_CASE("a file reads with the tokenizer of another text, or is refused for its first stranger") {
   const TemporaryFolder folder;
-  const Tokenizer letters = CharTokenizer("abcd");
+  const Tokenizer letters(TokenizerKind::character, "abcd");
   CHECK(all(Tokens::from_file(folder.write("a", "dab"), letters)) == Ids{3, 0, 1});
   const std::string reason =
       message_of<BadArgument>([&] { Tokens::from_file(folder.write("b", "abx"), letters); });
@@ -89,7 +108,8 @@ TEST_CASE("a slice is a part of the sequence, and a part of a part") {
   CHECK(all(tokens.slice(1, 3).slice(1, 2)) == Ids{7, 8});
   CHECK(tokens.slice(5, 0).size() == 0);
   const TemporaryFolder folder;
-  const Tokens mapped = Tokens::from_file(folder.write("a", "abcde"), ByteTokenizer());
+  const Tokens mapped =
+      Tokens::from_file(folder.write("a", "abcde"), Tokenizer(TokenizerKind::byte));
   CHECK(all(mapped.slice(1, 3).slice(1, 2)) == Ids{'c', 'd'});
 }
 

@@ -198,6 +198,11 @@ TEST_CASE("optimizers must share out the cycle's parameters; what is refused cha
   CHECK(contains(message_of<BadArgument>([&] { step(s.run(), all, stranger); }), "not"));
   CHECK(weight_bits(s.all()) == before);
   CHECK(s.cycle.step() == Step{0});
+  for (double rate : {-1e-3, double(INFINITY), double(NAN)}) {
+    Sgd wrong(s.all(), {.lr = rate});
+    CHECK(contains(message_of<BadArgument>([&] { wrong.step(s.run()); }), "finite learning rate"));
+  }
+  CHECK(weight_bits(s.all()) == before);
   CHECK(!all.step(s.run()).skipped);  // each refused cycle was discarded
 }
 

@@ -1,5 +1,3 @@
-#include <utility>
-
 #include "accrue/autograd/tape.h"
 
 namespace accrue {
@@ -44,7 +42,7 @@ void OperationNode::pull(bool keep_saved) {
   for (size_t i = 0; i < from.size(); ++i)
     if (from[i].node && from[i].node->needs_gradient) edges[i] = Edge(from[i].node.get());
   // A second handle tells a rule that what was saved is needed again: it may not write there.
-  const Saved own = keep_saved ? saved : std::exchange(saved, {});
+  const Saved own = keep_saved ? saved : Saved(std::move(saved));
   if (needs_cycle() && !tape->has_buffers()) gather_backward(own, dy);
   backward(own, dy, {edges.data(), from.size()});
   if (keep_saved) return;

@@ -205,6 +205,11 @@ int stop(const Training& training, const Troubles& troubles, const Stopped& stop
 
 void begin(Training& training, Troubles& troubles) {
   const Options& o = training.options;
+  if (const int64_t all = training.loader.samples_per_epoch(); o.effective_batch > all)
+    say(text("--effective-batch ", o.effective_batch, ": the training text has ", all,
+             " sequences of ", o.model.context,
+             " tokens, which each step reads more than once; try ",
+             "a longer text, or a smaller batch or --context"));
   if (o.resume) {
     training.resume();
     for (const std::string& warning : training.checkpoint.warnings())

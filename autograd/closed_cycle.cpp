@@ -8,8 +8,8 @@ ClosedCycle::~ClosedCycle() {
 }
 
 CycleState& ClosedCycle::state() const {
-  require_order(state_ != nullptr, "[step] expected a closed cycle, got one that was stepped or ",
-                "moved from; close another");
+  require_order(state_ != nullptr, "[closed_cycle] expected one that is not stepped yet, got one ",
+                "that was stepped or moved from; close another cycle");
   return *state_;
 }
 
@@ -63,13 +63,14 @@ std::vector<const GradBuffer*> ClosedCycle::buffers() const {
 }
 
 void ClosedCycle::finish(bool stepped) && {
+  CycleState& one = state();
   // A cycle of padding alone says nothing about the scale; one of which all was dropped does.
-  const bool overflowed = state().overflowed > 0;
-  const bool says_nothing = !overflowed && state().counted > 0 && state().count() == 0;
-  if (state().options.loss_scale && !says_nothing)
-    state().options.loss_scale->update(stepped && !overflowed);
-  if (stepped) ++state().step.value;
-  state().clear();
+  const bool overflowed = one.overflowed > 0;
+  const bool says_nothing = !overflowed && one.counted > 0 && one.count() == 0;
+  if (one.options.loss_scale && !says_nothing)
+    one.options.loss_scale->update(stepped && !overflowed);
+  if (stepped) ++one.step.value;
+  one.clear();
   state_.reset();
 }
 

@@ -41,7 +41,6 @@ void OperationNode::pull(bool keep_saved) {
   const auto from = inputs();
   for (size_t i = 0; i < from.size(); ++i)
     if (from[i].node && from[i].node->needs_gradient) edges[i] = Edge(from[i].node.get());
-  // A second handle tells a rule that what was saved is needed again: it may not write there.
   const Saved own = keep_saved ? saved : Saved(std::move(saved));
   if (needs_cycle() && !tape->has_buffers()) gather_backward(own, dy);
   backward(own, dy, {edges.data(), from.size()});

@@ -13,7 +13,8 @@
 
 namespace accrue {
 
-/// What backward needs of forward, and nothing else.
+/// What backward needs of forward, and nothing else. It may write over a tensor of which this is
+/// the only handle (sharers() == 1); a graph that is kept has a second one.
 using Saved = std::vector<Tensor>;
 /// The inputs of an operation: pointers, because handles cost a reference count each.
 using Values = std::span<const Tensor* const>;
@@ -55,7 +56,7 @@ class Edge {
 };
 
 struct Input {
-  std::shared_ptr<Node> node;  // null: a constant
+  std::shared_ptr<Node> node;          // null: a constant
   std::unique_ptr<const Tensor> kept;  // where the tape runs again and the node lacks its value
 };
 

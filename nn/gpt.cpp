@@ -41,8 +41,8 @@ void GptConfig::check() const {
   int64_t fitting = std::min(heads, width);
   while (width % fitting != 0) --fitting;
   require(width % heads == 0, "[gpt] expected heads that divide the width, got width ", width,
-          " and ", heads, " heads; try ", fitting, " heads, or a width of ",
-          (width / heads + 1) * heads);
+          " and ", heads, " heads; try ", fitting, fitting > 1 ? " heads" : " head",
+          ", or a width of ", (width / heads + 1) * heads);
   require(positions != Positions::rope || width / heads % 2 == 0,
           "[gpt] expected an even width per head for rotary positions, got ", width / heads);
   require(dropout >= 0 && dropout < 1, "[gpt] expected dropout in [0, 1), got ", dropout);

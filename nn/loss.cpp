@@ -70,10 +70,10 @@ struct ChunkedCrossEntropyOp {
     std::optional<Deposit> into_x, into_head;
     if (dx) into_x = dx.place(), into_x->into = rows(into_x->into);
     if (dhead) into_head = dhead.place();
+    const bool kept = saved.size() > 3, again = kept && saved[3].sharers() > 1;
     for (int64_t first = 0; first < row_count(); first += chunk) {
       const int64_t count = std::min(chunk, row_count() - first);
-      const bool again = saved.size() > 3 && saved[3].sharers() > 1;  // a graph that is kept
-      Tensor part = saved.size() > 3 ? saved[3] : logits(hidden, head, first, count);
+      Tensor part = kept ? saved[3] : logits(hidden, head, first, count);
       Tensor dlogits = again ? empty_like(part) : part;
       launch(dy.device(), CrossEntropyBackward{part.in(), ids.slice(first, count).in(),
                                                logsum.slice(first, count).in(), dy.in(),

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iomanip>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "accrue/core/error.h"
 
@@ -61,13 +62,15 @@ TokenizerKind tokenizer_kind(std::string_view word) {
 Tokenizer::Tokenizer(TokenizerKind kind, std::string_view text) : kind_(kind) {
   require(kind == TokenizerKind::byte || !text.empty(),
           "[tokenizer] expected a text with characters, got none; try another file");
-  std::vector<bool> seen(last_point + 1);
-  if (kind == TokenizerKind::byte)
-    std::fill_n(seen.begin(), 256, true);
-  else
+  if (kind == TokenizerKind::byte) {
+    points_.resize(256);
+    std::iota(points_.begin(), points_.end(), 0);
+  } else {
+    std::vector<bool> seen(last_point + 1);
     for (size_t at = 0; at < text.size();) seen[next_point(text, at)] = true;
-  for (char32_t point = 0; point <= last_point; ++point)
-    if (seen[point]) points_.push_back(point);
+    for (char32_t point = 0; point <= last_point; ++point)
+      if (seen[point]) points_.push_back(point);
+  }
   for (char32_t point = 0; point < 256; ++point) low_[point] = search(point);
 }
 

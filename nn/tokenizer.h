@@ -31,6 +31,7 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> ids) const;
   /// The id of a byte or a code point; −1 if it is not in the vocabulary.
   int32_t find(char32_t point) const;
+  int32_t find(char) const = delete;  // bytes above 127 are negative in it
 
   /// As JSON, to be kept in a checkpoint: {"kind":"char","characters":"…"} or {"kind":"byte"}.
   std::string save() const;

@@ -47,7 +47,8 @@ Tokens Tokens::from_file(const std::string& path, const Tokenizer& tokenizer) {
   int64_t size = 0;
   for (size_t at = 0; at < text.size(); size += tokenizer.read(text, at, block, ids))
     places.push_back(at);
-  if (size == static_cast<int64_t>(text.size())) places = {};
+  if (size == static_cast<int64_t>(text.size())) places.clear();
+  places.shrink_to_fit();
   return Tokens(std::make_shared<Source>(
       Source{tokenizer.vocabulary(), size, {}, std::move(file), tokenizer, std::move(places)}));
 }
@@ -69,16 +70,20 @@ void Tokens::require_range(const char* operation, int64_t first, int64_t count) 
 void Tokens::copy(int64_t first, int64_t count, int32_t* to) const {
   require_range("copy", first, count);
   first += first_;
-  const auto& [vocabulary, size, ids, file, tokenizer, places] = *source_;
-  if (!file || count == 0) {
-    std::copy_n(ids.begin() + (file ? 0 : first), count, to);
+  if (count == 0) return;
+  if (!source_->file) {
+    std::copy_n(source_->ids.begin() + first, count, to);
     return;
   }
-  const std::string_view text = text_of(*file);
+  const std::string_view text = text_of(*source_->file);
+  const std::vector<size_t>& places = source_->places;
   size_t at = places.empty() ? first : places[first / block];
   int32_t before[block];
-  if (!places.empty()) tokenizer->read(text, at, first % block, before);
-  tokenizer->read(text, at, count, to);
+  if (!places.empty()) source_->tokenizer->read(text, at, first % block, before);
+  if (source_->tokenizer->read(text, at, count, to) != count)
+    throw Failure(
+        "[tokens] expected a text as long as when it was opened, got a shorter one; leave "
+        "a file as it is while it is read");
 }
 
 Tokens Tokens::slice(int64_t first, int64_t count) const {

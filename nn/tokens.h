@@ -26,7 +26,8 @@ class Tokens {
 
   int64_t size() const { return size_; }
   int64_t vocabulary() const;
-  /// to[i] = id of token first + i, i < count. Throws BadArgument if out of range.
+  /// to[i] = id of token first + i, i < count. Throws BadArgument if out of range, or Failure or
+  /// BadArgument where the file's text is not what it was.
   void copy(int64_t first, int64_t count, int32_t* to) const;
   /// Tokens [first, first + count): the training or validation part. Throws BadArgument if out of
   /// range.

@@ -12,6 +12,7 @@ struct InBackward final : Consumption {
   };
   std::vector<Optimizer*> optimizers;
   std::unordered_map<const ParameterState*, Place> places;
+  std::optional<CycleIndex> begun;  // the cycle of which something was consumed
 
   explicit InBackward(std::vector<Optimizer*> all) : optimizers(std::move(all)) {
     for (Optimizer* one : optimizers)
@@ -39,6 +40,11 @@ struct InBackward final : Consumption {
     const auto found = places.find(buffer.parameter_state().get());
     require(found != places.end(), "[in_backward] expected parameters that are in an optimizer or ",
             "frozen, got ", buffer.parameter(), ", which was frozen when the cycle was made");
+    // All rates first: a schedule that throws must find the model whole.
+    const std::optional<CycleIndex> index = buffer.facts().index;
+    if (begun != index)
+      for (const Optimizer* one : optimizers) one->rate(step);
+    begun = index;
     const auto [optimizer, parameter] = found->second;
     optimizer->check_counts(buffer.facts().shares);
     optimizer->update_one(parameter, buffer.sum(), step, buffer.facts().index, divisor);

@@ -18,9 +18,14 @@ Optimizer::Optimizer(Parameters parameters, std::vector<Group> groups, double we
       state_names_(std::move(state_names)) {
   require(!parameters_.list.empty(), "[optimizer] expected at least one parameter, got none");
   require(clip_ >= 0, "[optimizer] expected a clip of at least 0 (0: none), got ", clip_);
-  for (Group& group : groups_)
+  groups_.push_back({.pattern = "*"});
+  for (Group& group : groups_) {
     if (!group.weight_decay) group.weight_decay = weight_decay;
-  groups_.push_back({"*", weight_decay, 1});
+    const double decay = *group.weight_decay, factor = group.lr_factor;
+    require(std::isfinite(decay) && decay >= 0 && std::isfinite(factor) && factor >= 0,
+            "[optimizer] expected a weight decay and an lr_factor of at least 0 for ",
+            group.pattern, ", got ", decay, " and ", factor);
+  }
   members_.resize(groups_.size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto group = std::ranges::find_if(
@@ -61,8 +66,8 @@ bool Optimizer::decays() const {
 double Optimizer::rate(Step step) const {
   const double lr = lr_(step);
   require(std::isfinite(lr) && lr >= 0,
-          "[step] expected a finite learning rate of at least 0 at step ", step.value, ", got ",
-          lr);
+          "[step] expected a finite learning rate of at least 0 at step ", step.value, ", got ", lr,
+          "; look at its schedule");
   return lr;
 }
 
@@ -161,20 +166,17 @@ StepReport step(ClosedCycle&& closed_, std::span<Optimizer* const> optimizers) {
   const Gathered gathered = gather(closed);
   check_partition(gathered, optimizers);
   const double count = closed.count(), divisor = closed.divisor(), norm = gathered.norm / divisor;
-  StepReport report{
-      closed.step(), false, closed.mean_loss(), norm, optimizers[0]->lr_(closed.step()), count};
+  // All rates first: a schedule that throws must find the model whole.
+  std::vector<double> rates;
+  for (const Optimizer* one : optimizers) rates.push_back(one->rate(closed.step()));
+  StepReport report{closed.step(), false, closed.mean_loss(), norm, rates[0], count};
   const bool finite = std::isfinite(norm) && std::isfinite(report.mean_loss);
   if (divisor == 0 || (!finite && closed.skips_non_finite())) {
     report.skipped = true;
     std::move(closed).finish(false);
     return report;
   }
-  // All rates first: a schedule that throws must find the model whole.
-  std::vector<double> rates;
-  for (const Optimizer* one : optimizers) {
-    one->check_counts(closed.is_of_shares());
-    rates.push_back(one->rate(closed.step()));
-  }
+  for (const Optimizer* one : optimizers) one->check_counts(closed.is_of_shares());
   const double scale = (clip > 0 && norm > clip ? clip / norm : 1) / divisor;
   for (size_t i = 0; i < optimizers.size(); ++i) {
     Optimizer* optimizer = optimizers[i];

@@ -41,6 +41,8 @@ class Optimizer {
   double clip() const { return clip_; }
   /// Throws BadArgument where its settings need counts, which shares do not have.
   void check_counts(bool shares) const;
+  /// The learning rate of this step. Throws BadArgument unless it is finite and at least 0.
+  double rate(Step step) const;
   /// Updates one parameter now: for consumption in backward. sum/divisor is its mean gradient.
   void update_one(size_t parameter, In sum, Step step, CycleIndex cycle, double divisor);
 
@@ -69,7 +71,6 @@ class Optimizer {
 
  private:
   friend StepReport step(ClosedCycle&& closed, std::span<Optimizer* const> optimizers);
-  double rate(Step step) const;  // throws BadArgument unless it is finite
   /// sums[i] of parameter i; none: it was updated already.
   void run(const Update& update, std::span<const std::optional<In>> sums);
   virtual void visit_more(Visitor&) {}

@@ -22,7 +22,7 @@ Schedule warm_up(Step warmup, double peak, Schedule after);
 /// Warm-up, then half a cosine from `peak` down to `floor` at step `total`, and `floor` from there
 /// on. Source: Loshchilov & Hutter, arXiv 1608.03983. Throws BadArgument if total < warmup.
 Schedule cosine(double peak, Step warmup, Step total, double floor);
-/// Warm-up, then a straight line from `peak` down to `floor` at step `total`.
+/// Warm-up, then a straight line from `peak` down to `floor` at step `total`. Throws as cosine().
 Schedule linear(double peak, Step warmup, Step total, double floor);
 
 }  // namespace accrue

@@ -38,9 +38,11 @@ void dry_run(const Options& options, const Data& data) {
   if (saves && options.interval_in_micro_batches) training.at_edge = [&] { training.save(); };
   if (early) training.save();
   training.step();
-  if (early) training.step();  // the copy of the step before still lies in memory
+  // What the first step leaves, and a copy of it for the checkpoint, lie in memory in the second.
+  if (early || options.steps > 1) training.step();
   training.validate();
   if (saves) training.save();
+  training.sample_text(std::min(options.sample, options.model.context));
   const MemoryUse use = options.device.backend->memory->use(/*dry=*/true);
   for (int tag = 0; tag < tag_count; ++tag)
     std::printf("%-12s %15lld bytes at most\n", std::string(tag_names[tag]).c_str(),
@@ -205,11 +207,12 @@ int stop(const Training& training, const Troubles& troubles, const Stopped& stop
 
 void begin(Training& training, Troubles& troubles) {
   const Options& o = training.options;
-  if (const int64_t all = training.loader.samples_per_epoch(); o.effective_batch > all)
-    say(text("--effective-batch ", o.effective_batch, ": the training text has ", all,
-             " sequences of ", o.model.context,
-             " tokens, which each step reads more than once; try ",
-             "a longer text, or a smaller batch or --context"));
+  const int64_t largest = training.batches->largest(), all = training.loader.samples_per_epoch();
+  if (largest > all)
+    say(text("a batch of ", largest, " sequences: the training text has ", all, " of ",
+             o.model.context,
+             " tokens, so a step reads some more than once; try a longer text, or ",
+             "a smaller batch or --context"));
   if (o.resume) {
     training.resume();
     for (const std::string& warning : training.checkpoint.warnings())
@@ -266,7 +269,10 @@ int run(const Options& options) {
   else if (training.lost_in_a_row > 0)
     say(text("no step was taken in the last ", training.lost_in_a_row,
              " cycles, whose losses or gradients were not finite; try a smaller --lr"));
-  if (options.sample > 0) std::printf("\n%s\n\n", training.sample_text().c_str());
+  if (options.sample > 0) {  // it may have any byte, also a zero
+    const std::string sampled = '\n' + training.sample_text(options.sample) + "\n\n";
+    std::fwrite(sampled.data(), 1, sampled.size(), stdout);
+  }
   const MemoryUse use = options.device.backend->memory->use();
   Json result;
   add(result, *outcome.validation);

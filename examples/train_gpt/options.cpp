@@ -230,9 +230,10 @@ void check(const Options& o) {
        {std::pair("--lr", o.lr), std::pair("--weight-decay", o.weight_decay)})
     require_usage(rate <= std::numeric_limits<float>::max(), flag,
                   ": expected a number that f32 holds, got ", rate);
-  constexpr int64_t most_sequences = 1 << 30;
+  const int64_t most_sequences = (int64_t{1} << 28) / o.model.context;  // 2 GiB of ids and targets
   require_usage(o.effective_batch <= most_sequences, "--effective-batch: expected at most ",
-                most_sequences, ", got ", o.effective_batch);
+                most_sequences, " sequences of ", o.model.context, " tokens, got ",
+                o.effective_batch);
   require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
   check(o.accumulation);
   check_log(o);

@@ -215,10 +215,10 @@ void Training::resume() {
           "', got none; try to start without --resume");
 }
 
-std::string Training::sample_text() const {
-  const int32_t newline = std::max(data.tokenizer.find('\n'), 0);
+std::string Training::sample_text(int64_t count) const {
+  const int32_t newline = std::max(data.tokenizer.find(U'\n'), 0);
   std::vector<int32_t> ids =
-      accrue::sample(model, {newline}, options.sample,
+      accrue::sample(model, {newline}, count,
                      {.temperature = options.temperature, .top_k = options.top_k}, options.seed);
   return data.tokenizer.decode(std::span(ids).subspan(1));
 }

@@ -54,7 +54,7 @@ struct Training {
   void resume();
   /// At any edge, also from at_edge.
   void save() { checkpoint.save(cycle.step(), cycle.micro_batches()); }
-  std::string sample_text() const;
+  std::string sample_text(int64_t count) const;
   std::string weights_sha256() const;
 
   const Options& options;

@@ -8,11 +8,12 @@ import json
 import math
 import re
 import shutil
+import subprocess
 import unittest
 from pathlib import Path
 from xml.etree import ElementTree
 
-from program_case import TINY, ProgramCase, run
+from program_case import BIN, TINY, ProgramCase, run
 
 
 class Programs(ProgramCase):
@@ -127,6 +128,10 @@ class Programs(ProgramCase):
                       ["--positions", "rope", "--norm", "rms", "--activation", "swiglu", "--untied"],
                       ["--device", "reference", "--dropout", 0.1],
                       ["--checkpoint", self.folder / "at the end"],
+                      ["--checkpoint", self.folder / "and a sample", "--sample", 12],
+                      # One micro-batch in a cycle, of which the second step has what the first left.
+                      ["--layers", 1, "--width", 256, "--context", 33, "--activation", "swiglu",
+                       "--micro-batch", 3, "--effective-batch", 3, "--eval-batches", 1],
                       ["--checkpoint", self.folder / "each", "--checkpoint-interval", 1]):
             with self.subTest(flags=flags):
                 predicted = self.train("--dry-run", "--steps", 2, *flags)
@@ -134,6 +139,15 @@ class Programs(ProgramCase):
                 self.assertEqual(predicted["peak_bytes"], measured["peak_bytes"])
                 self.assertEqual(predicted["peak_bytes_total"], measured["peak_bytes_total"])
                 self.assertEqual(predicted["parameters"], measured["parameters"])
+
+    def test_a_sample_has_each_of_its_tokens_zeros_included(self):
+        for seed in (1, 2):
+            flags = ["--data", self.text, *TINY, "--tokenizer", "byte", "--steps", 1, "--seed", seed]
+            out = subprocess.run([BIN / "train_gpt", *map(str, flags), "--sample", "2000"],
+                                 capture_output=True, timeout=300, check=True).stdout
+            sampled = out.rsplit(b"\n\n", 1)[0].split(b"\n\n", 1)[1]
+            self.assertEqual(len(sampled), 2000)
+            self.assertIn(b"\0", sampled)
 
     def test_verify_finds_no_error_beyond_accumulator_and_arithmetic(self):
         for flags, most in ((["--dropout", 0.1, "--recompute", "block"], 1e-5),

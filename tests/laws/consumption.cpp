@@ -292,6 +292,25 @@ TEST_CASE(
   CHECK(contains(message_of<BadArgument>([&] { in_backward({&first, &second}); }), "in two"));
 }
 
+TEST_CASE("a rate that cannot be of the last optimizer is found before the first has stepped") {
+  Net net;
+  initialize(net, {single.device, single.dtype}, Seed{1});
+  const Parameters all = parameters(net), up = all.matching("up.*");
+  for (bool swapped : {false, true}) {  // backward begins with either
+    Optimizers optimizers = one<Sgd>(up, SgdConfig{.lr = swapped ? 0.1 : -0.1});
+    optimizers.push_back(
+        std::make_unique<Sgd>(all.except(up), SgdConfig{.lr = swapped ? -0.1 : 0.1}));
+    Cycle cycle(all, backward_of(optimizers));
+    const std::string before = all_bits(all, optimizers, cycle);
+    const Rows batch = random_rows(4, 3, 2, single, 1);
+    const auto running = [&] {
+      (void)cycle.run(batch, {.samples = 2}, [&](const Rows& r) { return net.loss(r); });
+    };
+    CHECK(contains(message_of<BadArgument>(running), "finite learning rate"));
+    CHECK(all_bits(all, optimizers, cycle) == before);
+  }
+}
+
 TEST_CASE("a learning rate that is not finite is refused before a weight has changed") {
   Net net;
   initialize(net, {single.device, single.dtype}, Seed{1});

@@ -245,12 +245,27 @@ TEST_CASE("a closed cycle is stepped once; a second time is refused and changes 
   const std::string before = weight_bits(s.all());
   CHECK_THROWS_WITH_AS(optimizer.step(std::move(closed)), doctest::Contains("was stepped"),
                        BadOrder);
-  CHECK_THROWS_AS(closed.mean_loss(), BadOrder);
-  CHECK_THROWS_AS(closed.sum(s.net.side.weight), BadOrder);
-  CHECK_THROWS_AS(closed.records(), BadOrder);
-  CHECK_THROWS_AS(closed.step(), BadOrder);
+  const auto refused = [](const ClosedCycle& one, const Parameter& parameter) {
+    CHECK_THROWS_AS(one.sum(parameter), BadOrder);
+    CHECK_THROWS_AS(one.mean_loss(), BadOrder);
+    CHECK_THROWS_AS(one.count(), BadOrder);
+    CHECK_THROWS_AS(one.is_of_shares(), BadOrder);
+    CHECK_THROWS_AS(one.divisor(), BadOrder);
+    CHECK_THROWS_AS(one.prefix(), BadOrder);
+    CHECK_THROWS_AS(one.records(), BadOrder);
+    CHECK_THROWS_AS(one.skips_non_finite(), BadOrder);
+    CHECK_THROWS_AS(one.micro_batches(), BadOrder);
+    CHECK_THROWS_AS(one.step(), BadOrder);
+    CHECK_THROWS_AS(one.index(), BadOrder);
+    CHECK_THROWS_AS(one.buffers(), BadOrder);
+  };
+  refused(closed, s.net.side.weight);
+  CHECK_THROWS_AS(std::move(closed).finish(true), BadOrder);
   CHECK(weight_bits(s.all()) == before);
-  CHECK(optimizer.step(s.run(cycle)).step == Step{2});
+  ClosedCycle moved = s.run(cycle);
+  const ClosedCycle other = std::move(moved);
+  refused(moved, s.net.side.weight);
+  CHECK(other.step() == Step{1});
 }
 
 }  // namespace accrue::test

@@ -103,12 +103,12 @@ TEST_CASE("kinds are chosen by word") {
 
 TEST_CASE("a byte is found by its value, a character by its code point") {
   const Tokenizer characters(TokenizerKind::character, "aé世");
-  CHECK(characters.find('a') == 0);
-  CHECK(characters.find('b') == -1);
+  CHECK(characters.find(U'a') == 0);
+  CHECK(characters.find(U'b') == -1);
   CHECK(characters.find(U'é') == 1);
   CHECK(characters.find(U'世') == 2);
   CHECK(characters.find(U'界') == -1);
-  CHECK(Tokenizer(TokenizerKind::byte).find(0xe9) == 0xe9);
+  CHECK(Tokenizer(TokenizerKind::byte).find(U'é') == 0xe9);
   CHECK(Tokenizer(TokenizerKind::byte).find(U'世') == -1);
 }
 

@@ -42,11 +42,12 @@ TEST_CASE("a file's tokens are what its tokenizer makes of its text") {
 TEST_CASE("a text of wide characters is read from any place, as if its ids were in memory") {
   const TemporaryFolder folder;
   std::string text;
-  for (int i = 0; i < 1000; ++i) text += std::array{"a", "é", "世", "😀"}[i * i % 7 % 4];
+  for (int i = 0; i < 1000; ++i) text += std::array{"a", "é", "世", "😀"}[i * 7919 % 1009 % 4];
   const auto [mapped, tokenizer] =
       Tokens::from_file(folder.write("a", text), TokenizerKind::character);
   const Tokens kept(tokenizer.encode(text), tokenizer.vocabulary());
   REQUIRE(mapped.size() == 1000);
+  REQUIRE(tokenizer.vocabulary() == 4);
   for (int64_t first = 0; first <= 1000; ++first)
     for (int64_t count : {0, 1, 2, 255, 256, 257})
       if (first + count <= 1000)
@@ -56,6 +57,23 @@ TEST_CASE("a text of wide characters is read from any place, as if its ids were 
   const Tokens two = Tokens::from_file(folder.write("b", blocks), TokenizerKind::character).tokens;
   CHECK(all(two.slice(510, 2)) == Ids{0, 1});
   CHECK(all(two.slice(512, 0)).empty());
+}
+
+TEST_CASE("a text that is changed while it is read is an error, not tokens that nobody wrote") {
+  const TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += "aé";
+  const std::string path = folder.write("a", text);
+  const Tokens tokens = Tokens::from_file(path, TokenizerKind::character).tokens;
+  Ids to(100);
+  tokens.copy(700, 100, to.data());
+  CHECK(to[98] == 0);
+  // As many bytes, fewer characters.
+  std::string wider;
+  for (int i = 0; i < 600; ++i) wider += "é";
+  std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << wider;
+  const auto reading = [&] { tokens.copy(700, 100, to.data()); };
+  CHECK(contains(message_of<Failure>(reading), "leave a file as it is"));
 }
 
 TEST_CASE("every file stays mapped, while tokens of it are in use") {

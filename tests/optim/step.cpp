@@ -228,6 +228,10 @@ TEST_CASE("settings that cannot be are refused") {
   CHECK_THROWS_AS(Adam(s.all(), {.beta2 = -0.1}), BadArgument);
   CHECK_THROWS_AS(AdamW(s.all(), {.epsilon = -1}), BadArgument);
   CHECK_THROWS_AS(AdamW(Parameters{}), BadArgument);
+  CHECK_THROWS_AS(AdamW(s.all(), {.weight_decay = -0.1}), BadArgument);
+  CHECK_THROWS_AS(Sgd(s.all(), {.groups = {{"up.*", 0, -1}}}), BadArgument);
+  CHECK_THROWS_AS(Sgd(s.all(), {.groups = {{"up.*", 0, NAN}}}), BadArgument);
+  CHECK_THROWS_AS(Sgd(s.all(), {.groups = {{"up.*", INFINITY, 1}}}), BadArgument);
   Net raw;
   CHECK_THROWS_AS(Sgd(parameters(raw), {.momentum = 0.9}), BadOrder);
 }

@@ -259,13 +259,13 @@ std::optional<Options> read_options(int argc, char** argv) {
   if (!line.parse(argc, argv)) return std::nullopt;
   apply_schedule_flags(app, options);
   apply(options, words);
+  // The library's own checks, whose messages name what is wrong.
+  as_usage("", [&] { options.model.check(); });
   apply_interval(options, words.checkpoint_interval);
   check(options);
   check_schedules(options);
   options.flags = values_of(app, options);
   choose_f32_products(words.f32_products, options.device);
-  // The library's own checks, whose messages name what is wrong.
-  as_usage("", [&] { options.model.check(); });
   return options;
 }
 

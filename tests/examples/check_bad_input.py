@@ -80,6 +80,9 @@ class BadInput(ProgramCase):
                                     f"--{name}", value)
                 self.assertIn(f"got {value}", done.stderr)
 
+        self.refused(2, "at most 33554432 sequences of 8 tokens", "train_gpt", "--data", self.text,
+                     *TINY, "--effective-batch", 2**25 + 1)
+
     def test_impossible_flags_are_wrong_usage(self):
         for flags in (["--heads", 3], ["--layers", 0], ["--width", 0], ["--context", 0],
                       ["--micro-batch", 0], ["--micro-batch", 6], ["--effective-batch", 0],

@@ -29,8 +29,9 @@ double median(std::vector<double> values) {
 
 // The same program in a mode in which tensors have sizes but no memory: what it counts is what a
 // run will use, by construction.
-void dry_run(const Options& options, const Data& data) {
+void dry_run(Options options, const Data& data) {
   const ModeScope dry(Mode::dry);
+  if (!options.checkpoint.empty()) options.checkpoint += "/none";  // whatever lies in the folder
   Training training(options, data);
   const bool saves = !options.checkpoint.empty();
   const bool early =

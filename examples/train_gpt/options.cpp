@@ -58,7 +58,8 @@ void add_model_flags(CommandLine& line, Options& o, Words& words) {
 }
 
 void add_training_flags(CLI::App& app, Options& o, Words& words) {
-  app.add_option("--micro-batch", o.micro_batch, "Sequences at a time")->capture_default_str();
+  app.add_option("--micro-batch", o.micro_batch,
+                 "Sequences at a time (default: 12, or the effective batch if that is smaller)");
   app.add_option("--effective-batch", o.effective_batch,
                  "Sequences of a step; need not be a multiple")
       ->capture_default_str();
@@ -257,6 +258,9 @@ std::optional<Options> read_options(int argc, char** argv) {
   add_accumulation_flags(app, options.accumulation);
   add_schedule_flags(app, options.schedules);
   if (!line.parse(argc, argv)) return std::nullopt;
+  if (app.count("--micro-batch") == 0)
+    options.micro_batch =
+        std::min(options.micro_batch, std::max<int64_t>(options.effective_batch, 1));
   apply_schedule_flags(app, options);
   apply(options, words);
   // The library's own checks, whose messages name what is wrong.

@@ -183,6 +183,19 @@ TEST_CASE("embedding_backward is the gradient of embedding, repeated ids include
   check_gradient(loss, table, dtable);
 }
 
+TEST_CASE("in bf16 a deposit of many rows of one id is rounded once, not once for each row") {
+  for (const Device where : {device, Device::cpu()}) {
+    const std::vector<int32_t> all(300, 1);
+    const Tensor ids = Tensor::of<int32_t>({300}, all, where);
+    Tensor dy({300, 1}, DType::f32, where), table({3, 1}, DType::bf16, where);
+    launch(where, kernel::Fill{dy.out(), 1});
+    for (const Write write : {Write::set, Write::add})
+      launch(where, kernel::EmbeddingBackward{ids.in(), dy.in(), {table.out(), write}});
+    // One by one, ones stop adding at 256.
+    CHECK(table.to_vector() == std::vector<double>{0, 600, 0});
+  }
+}
+
 TEST_CASE("the losses' backwards are their gradients") {
   Stage stage(device, 6);
   const Tensor x = stage.random({5, 7}, f64, 2), other = stage.random({5, 7}, f64);

@@ -70,7 +70,7 @@ struct ChunkedCrossEntropyOp {
     std::optional<Deposit> into_x, into_head;
     if (dx) into_x = dx.place(), into_x->into = rows(into_x->into);
     if (dhead) into_head = dhead.place();
-    const bool kept = saved.size() > 3, again = kept && saved[3].sharers() > 1;
+    const bool kept = saved.size() > 3, again = kept && saved[3].sharers() > 1;  // of a kept graph
     for (int64_t first = 0; first < row_count(); first += chunk) {
       const int64_t count = std::min(chunk, row_count() - first);
       Tensor part = kept ? saved[3] : logits(hidden, head, first, count);

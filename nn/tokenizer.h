@@ -1,5 +1,6 @@
 // Text to token ids and back.
 #pragma once
+#include <concepts>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -31,7 +32,7 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> ids) const;
   /// The id of a byte or a code point; −1 if it is not in the vocabulary.
   int32_t find(char32_t point) const;
-  int32_t find(char) const = delete;  // bytes above 127 are negative in it
+  int32_t find(std::same_as<char> auto) const = delete;  // bytes above 127 are negative in it
 
   /// As JSON, to be kept in a checkpoint: {"kind":"char","characters":"…"} or {"kind":"byte"}.
   std::string save() const;

@@ -81,9 +81,7 @@ void Tokens::copy(int64_t first, int64_t count, int32_t* to) const {
   int32_t before[block];
   if (!places.empty()) source_->tokenizer->read(text, at, first % block, before);
   if (source_->tokenizer->read(text, at, count, to) != count)
-    throw Failure(
-        "[tokens] expected a text as long as when it was opened, got a shorter one; leave "
-        "a file as it is while it is read");
+    throw Failure("[tokens] expected the file's text, got less; leave a file as it is meanwhile");
 }
 
 Tokens Tokens::slice(int64_t first, int64_t count) const {

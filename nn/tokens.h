@@ -26,8 +26,8 @@ class Tokens {
 
   int64_t size() const { return size_; }
   int64_t vocabulary() const;
-  /// to[i] = id of token first + i, i < count. Throws BadArgument if out of range, or Failure or
-  /// BadArgument where the file's text is not what it was.
+  /// to[i] = id of token first + i, i < count. Throws BadArgument if out of range, and Failure or
+  /// BadArgument where a file that was changed no longer has so many characters of the vocabulary.
   void copy(int64_t first, int64_t count, int32_t* to) const;
   /// Tokens [first, first + count): the training or validation part. Throws BadArgument if out of
   /// range.

@@ -1,3 +1,4 @@
+#include <optional>
 #include <unordered_map>
 
 #include "accrue/optim/consumption.h"
@@ -40,14 +41,13 @@ struct InBackward final : Consumption {
     const auto found = places.find(buffer.parameter_state().get());
     require(found != places.end(), "[in_backward] expected parameters that are in an optimizer or ",
             "frozen, got ", buffer.parameter(), ", which was frozen when the cycle was made");
-    // All rates first: a schedule that throws must find the model whole.
-    const std::optional<CycleIndex> index = buffer.facts().index;
-    if (begun != index)
-      for (const Optimizer* one : optimizers) one->rate(step);
+    const CycleIndex index = buffer.facts().index;
+    if (begun != index)  // what may throw comes first, and finds the model whole
+      for (const Optimizer* one : optimizers)
+        one->rate(step), one->check_counts(buffer.facts().shares);
     begun = index;
-    const auto [optimizer, parameter] = found->second;
-    optimizer->check_counts(buffer.facts().shares);
-    optimizer->update_one(parameter, buffer.sum(), step, buffer.facts().index, divisor);
+    const Place place = found->second;
+    place.optimizer->update_one(place.parameter, buffer.sum(), step, index, divisor);
   }
 };
 

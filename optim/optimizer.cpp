@@ -23,7 +23,7 @@ Optimizer::Optimizer(Parameters parameters, std::vector<Group> groups, double we
     if (!group.weight_decay) group.weight_decay = weight_decay;
     const double decay = *group.weight_decay, factor = group.lr_factor;
     require(std::isfinite(decay) && decay >= 0 && std::isfinite(factor) && factor >= 0,
-            "[optimizer] expected a weight decay and an lr_factor of at least 0 for ",
+            "[optimizer] expected a finite weight decay and lr_factor of at least 0 for ",
             group.pattern, ", got ", decay, " and ", factor);
   }
   members_.resize(groups_.size());

@@ -32,6 +32,11 @@ void embedding_backward(const kernel::EmbeddingBackward& args, void*) {
   const int32_t* ids = static_cast<const int32_t*>(args.ids.data);
   const Out& table = args.table.into;
   const int64_t columns = table.shape[-1], rows = args.ids.shape.elements();
+  // In 16 bits the rows of one id are added up before: a deposit is rounded once.
+  const bool narrow = size_of(table.dtype) < 4;
+  std::vector<int32_t> order(narrow ? rows : 0);
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::sort(order, {}, [=](int32_t r) { return std::pair(ids[r], r); });
   if (args.table.write == Write::set) {
     char* bytes = static_cast<char*>(table.data);
     const int64_t row = columns * size_of(table.dtype);
@@ -39,21 +44,17 @@ void embedding_backward(const kernel::EmbeddingBackward& args, void*) {
       std::memset(bytes + first * row, 0, (last - first) * row);
     });
   }
-  // In 16 bits the rows of one id are added up before: a deposit is rounded once.
-  const bool narrow = size_of(table.dtype) < 4;
-  std::vector<int32_t> order(rows);
-  std::iota(order.begin(), order.end(), 0);
-  if (narrow) std::ranges::stable_sort(order, {}, [=](int32_t r) { return ids[r]; });
   with_float(args.dy.dtype, [&](auto source) {
     with_float(table.dtype, [&](auto target) {
       const auto* dy = static_cast<const decltype(source)*>(args.dy.data);
       auto* sums = static_cast<decltype(target)*>(table.data);
       parallel_rows(columns, rows, [=, of = order.data()](int64_t first, int64_t last) {
         for (int64_t r = 0, next = 0; r < rows; r = next) {
-          auto* to = sums + ids[of[r]] * columns;
-          for (next = r + 1; narrow && next < rows && ids[of[next]] == ids[of[r]];) ++next;
+          const int64_t row = narrow ? of[r] : r;
+          auto* to = sums + ids[row] * columns;
+          for (next = r + 1; narrow && next < rows && ids[of[next]] == ids[row];) ++next;
           by_register(first, last, [=](int64_t i, auto mover) {
-            Floats sum = mover.load(dy + of[r] * columns + i);
+            Floats sum = mover.load(dy + row * columns + i);
             for (int64_t k = r + 1; k < next; ++k) sum += mover.load(dy + of[k] * columns + i);
             put(Writing<Write::add>{}, mover, to + i, sum);
           });

@@ -1,6 +1,6 @@
 // Embedding by table and by rotation.
 #include <cmath>
-#include <vector>
+#include <map>
 
 #include "accrue/core/reference/elements.h"
 #include "accrue/core/reference/kernels.h"
@@ -22,10 +22,10 @@ void embedding_backward(const kernel::EmbeddingBackward& args, void*) {
 
   if (args.table.write == Write::set) fill({place, 0}, nullptr);
   const Writer table(place, Write::add);
-  if (size_of(place.dtype) < 4) {  // the rows of one id are added up before, and rounded once
-    std::vector<double> sums(place.shape.elements());
+  if (size_of(place.dtype) < 4) {    // the rows of one id are added up before, and rounded once
+    std::map<int64_t, double> sums;  // by place
     for (int64_t i = 0; i < R * C; ++i) sums[static_cast<int64_t>(ids[i / C]) * C + i % C] += dy[i];
-    for (size_t i = 0; i < sums.size(); ++i) table.write(i, sums[i]);
+    for (const auto& [i, sum] : sums) table.write(i, sum);
     return;
   }
   for (int64_t r = 0; r < R; ++r)

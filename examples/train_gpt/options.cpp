@@ -164,6 +164,7 @@ std::map<std::string, std::string> values_of(const CLI::App& app, const Options&
                                   ? text(std::strtoll(one->results().back().c_str(), nullptr, 0))
                                   : one->results().back();
   }
+  values["--micro-batch"] = text(o.micro_batch);
   values["--min-lr"] = nlohmann::json(o.min_lr).dump();  // with all digits
   values["--warmup"] = text(o.warmup);
   values["--threads"] = text(o.threads);
@@ -231,10 +232,7 @@ void check(const Options& o) {
        {std::pair("--lr", o.lr), std::pair("--weight-decay", o.weight_decay)})
     require_usage(rate <= std::numeric_limits<float>::max(), flag,
                   ": expected a number that f32 holds, got ", rate);
-  const int64_t most_sequences = (int64_t{1} << 28) / o.model.context;  // 2 GiB of ids and targets
-  require_usage(o.effective_batch <= most_sequences, "--effective-batch: expected at most ",
-                most_sequences, " sequences of ", o.model.context, " tokens, got ",
-                o.effective_batch);
+  require_batch("--effective-batch", o.effective_batch, o);
   require_usage(o.threads <= 1024, "--threads: expected at most 1024, got ", o.threads);
   check(o.accumulation);
   check_log(o);

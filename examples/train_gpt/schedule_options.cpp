@@ -69,7 +69,13 @@ void apply_schedule_flags(const CLI::App& app, Options& o) {
   ScheduleOptions& s = o.schedules;
   if (s.find_lr && app.count("--steps") == 0) o.steps = sweep_steps;
   if (!s.by.empty() && app.count("--max-batch") == 0 && unit(o) > 0)
-    s.largest = (8 * o.effective_batch + unit(o) - 1) / unit(o) * unit(o);
+    s.largest = (8 * std::min(o.effective_batch, most_tokens) + unit(o) - 1) / unit(o) * unit(o);
+}
+
+void require_batch(const char* flag, int64_t sequences, const Options& o) {
+  const int64_t most = most_tokens / o.model.context;
+  require_usage(sequences <= most, flag, ": expected at most ", most, " sequences of ",
+                o.model.context, " tokens, got ", sequences);
 }
 
 void check_schedules(const Options& o) {
@@ -92,6 +98,8 @@ void check_schedules(const Options& o) {
                   " from --effective-batch ", o.effective_batch, " on, got ", s.largest);
     as_usage(by.c_str(), [&] { make_batches(o); });
   }
+  if (!s.table.empty() || !s.by.empty())
+    require_batch(s.by.empty() ? "--batch-schedule" : "--max-batch", make_batches(o)->largest(), o);
   require_usage(s.rule == "none" || !s.table.empty() || !s.by.empty(),
                 "--lr-rule: expected --batch-schedule or --batch-by, got a constant batch");
   require_usage(s.beta2_half_life >= 0 && std::isfinite(s.beta2_half_life),

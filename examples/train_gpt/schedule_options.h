@@ -24,6 +24,10 @@ void add_schedule_flags(CLI::App& app, ScheduleOptions& o);
 void apply_schedule_flags(const CLI::App& app, Options& o);
 /// Throws WrongUsage.
 void check_schedules(const Options& o);
+/// The most tokens of a batch: 2 GiB of ids and targets.
+constexpr int64_t most_tokens = int64_t{1} << 28;
+/// Throws WrongUsage where a batch has more.
+void require_batch(const char* flag, int64_t sequences, const Options& o);
 
 /// The effective batch by its flags; constant without any.
 std::shared_ptr<BatchSchedule> make_batches(const Options& o);

@@ -149,6 +149,17 @@ class Programs(ProgramCase):
             self.assertEqual(len(sampled), 2000)
             self.assertIn(b"\0", sampled)
 
+    def test_a_default_that_is_written_out_is_the_same_flag_to_a_resumed_run(self):
+        flags = ["--data", self.text, *TINY[:8], "--effective-batch", 5, "--filter", "clip:1", "--steps", 2]
+        given = ["--micro-batch", 5]
+        for begun, resumed in ((), given), (given, ()):
+            folder = self.folder / f"begun with {len(begun)}"
+            first = self.result("train_gpt", *flags, *begun, "--checkpoint", folder)
+            again = self.result("train_gpt", *flags, *resumed, "--checkpoint", folder, "--resume")
+            self.assertEqual(first["weights_sha256"], again["weights_sha256"])
+            self.refused(1, "--micro-batch", "train_gpt", *flags, "--micro-batch", 2, "--checkpoint", folder,
+                         "--resume")
+
     def test_verify_finds_no_error_beyond_accumulator_and_arithmetic(self):
         for flags, most in ((["--dropout", 0.1, "--recompute", "block"], 1e-5),
                             (["--accumulate", "bf16"], 0.05), (["--dtype", "bf16"], 0.05)):

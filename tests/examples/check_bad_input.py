@@ -82,6 +82,11 @@ class BadInput(ProgramCase):
 
         self.refused(2, "at most 33554432 sequences of 8 tokens", "train_gpt", "--data", self.text,
                      *TINY, "--effective-batch", 2**25 + 1)
+        for flag, *more in (("--batch-schedule", f"0:5,1:{2**40}"),
+                            ("--max-batch", 2**40, "--batch-by", "plateau"),
+                            ("--effective-batch", 2**61, "--batch-by", "plateau")):
+            self.refused(2, f"{flag}: expected at most 33554432 sequences", "train_gpt", "--data",
+                         self.text, *TINY, flag, *more)
 
     def test_impossible_flags_are_wrong_usage(self):
         for flags in (["--heads", 3], ["--layers", 0], ["--width", 0], ["--context", 0],

@@ -311,6 +311,25 @@ TEST_CASE("a rate that cannot be of the last optimizer is found before the first
   }
 }
 
+TEST_CASE("shares where the last optimizer needs counts are found before the first has stepped") {
+  Net net;
+  initialize(net, {single.device, single.dtype}, Seed{1});
+  const Parameters all = parameters(net), up = all.matching("up.*");
+  for (bool swapped : {false, true}) {
+    Optimizers optimizers = one<AdamW>(up, AdamConfig{.beta2_half_life = swapped ? 0.0 : 99.0});
+    optimizers.push_back(
+        std::make_unique<AdamW>(all.except(up), AdamConfig{.beta2_half_life = swapped ? 99.0 : 0}));
+    Cycle cycle(all, backward_of(optimizers));
+    const std::string before = all_bits(all, optimizers, cycle);
+    const auto running = [&] {
+      (void)cycle.run(random_rows(4, 3, 2, single, 1), {.samples = 2},
+                      [&](const Rows& r) { return Loss::share(net.loss(r).sum(), 4); });
+    };
+    CHECK(contains(message_of<BadArgument>(running), "losses with counts"));
+    CHECK(all_bits(all, optimizers, cycle) == before);
+  }
+}
+
 TEST_CASE("a learning rate that is not finite is refused before a weight has changed") {
   Net net;
   initialize(net, {single.device, single.dtype}, Seed{1});

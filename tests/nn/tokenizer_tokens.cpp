@@ -59,7 +59,7 @@ TEST_CASE("a text of wide characters is read from any place, as if its ids were 
   CHECK(all(two.slice(512, 0)).empty());
 }
 
-TEST_CASE("a text that is changed while it is read is an error, not tokens that nobody wrote") {
+TEST_CASE("a file that came to have fewer characters while it is read is an error") {
   const TemporaryFolder folder;
   std::string text;
   for (int i = 0; i < 400; ++i) text += "aé";

@@ -175,7 +175,7 @@ struct Embedding {
   In table, ids;
   Out y;
 };
-/// table[ids[r]] += dy[r], in the order of r; Write::set zeroes the whole table first.
+/// table[ids[r]] += dy[r] in the order of r, 16 bits rounded once; Write::set zeroes it all first.
 struct EmbeddingBackward {
   In ids, dy;
   Deposit table;

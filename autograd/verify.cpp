@@ -1,5 +1,5 @@
-// The replay of a cycle in f64: tapes are recorded as ever, then their leaves and constants are
-// exchanged for f64 ones, and they are run again.
+// The replay of a cycle in f64, long because nothing else needs its parts: tapes are recorded as
+// ever, then their leaves and constants are exchanged for f64 ones, and they are run again.
 #include "accrue/autograd/verify.h"
 
 #include <cmath>

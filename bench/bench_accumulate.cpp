@@ -94,6 +94,52 @@ double seconds_of_a_record() {
   return seconds_per_call(Device::cpu(), 9, cycle) / micro_batches;
 }
 
+/// One cycle of each choice a round, and a round before those that are measured.
+void measure(Field& field, int64_t effective, int cycles) {
+  const TokenBatch batch = random_batch(field.config, effective, Device::cpu());
+  for (int round = 0; round <= cycles; ++round) {
+    if (isatty(2)) std::fprintf(stderr, "round %d of %d\r", round, cycles);
+    // Each begins a round in its turn, so that no place in it belongs to one alone.
+    for (size_t turn = 0; turn < field.all.size(); ++turn) {
+      const auto& one = field.all[(turn + static_cast<size_t>(round)) % field.all.size()];
+      host_allocator().reset_peak();
+      const int64_t before = host_allocator().use().current[static_cast<int>(Tag::gradients)];
+      const double start = now();
+      one->optimizer.step(one->cycle->run(batch, {one->micro_batch}, [&](const TokenBatch& part) {
+        return cross_entropy(one->model.hidden(part.tokens), one->model.head(), part.targets);
+      }));
+      if (round > 0) one->seconds.push_back(now() - start);
+      one->gradient_bytes = host_allocator().use().peak[static_cast<int>(Tag::gradients)] - before;
+    }
+  }
+}
+
+/// What is printed of each choice, as JSON and on stderr.
+nlohmann::json rows_of(const Field& field) {
+  nlohmann::json rows;
+  for (const auto& one : field.all) {
+    const double seconds = median(one->seconds);
+    const std::vector<double> over = ratios(*one, *field.all[0]);
+    const std::vector<double> over_f32 = ratios(*one, *field.all[1]);
+    const auto [least, most] = interval_of_median(over);
+    const auto [least_f32, most_f32] = interval_of_median(over_f32);
+    rows.push_back({{"choice", one->name},
+                    {"micro_batch", one->micro_batch},
+                    {"seconds_per_cycle", seconds},
+                    {"over_baseline", median(over)},
+                    {"over_baseline_95", {least, most}},
+                    {"over_f32", median(over_f32)},
+                    {"over_f32_95", {least_f32, most_f32}},
+                    {"transient_gradient_bytes", one->gradient_bytes}});
+    std::fprintf(stderr,
+                 "%-16s micro-batch %2ld: %.4f s a cycle, %.3f x baseline (%.3f to %.3f), "
+                 "%.3f x f32 sums of the same micro-batches (%.3f to %.3f)\n",
+                 one->name.c_str(), static_cast<long>(one->micro_batch), seconds, median(over),
+                 least, most, median(over_f32), least_f32, most_f32);
+  }
+  return rows;
+}
+
 void run(int argc, char** argv) {
   examples::CommandLine flags(
       "bench_accumulate",
@@ -123,44 +169,8 @@ void run(int argc, char** argv) {
       return one->name != "baseline" && one->name != "f32" &&
              std::ranges::find(only, one->name) == only.end();
     });
-  const TokenBatch batch = random_batch(field.config, effective, Device::cpu());
-  for (int round = 0; round <= cycles; ++round) {
-    if (isatty(2)) std::fprintf(stderr, "round %d of %d\r", round, cycles);
-    // Each begins a round in its turn, so that no place in it belongs to one alone.
-    for (size_t turn = 0; turn < field.all.size(); ++turn) {
-      const auto& one = field.all[(turn + static_cast<size_t>(round)) % field.all.size()];
-      host_allocator().reset_peak();
-      const int64_t before = host_allocator().use().current[static_cast<int>(Tag::gradients)];
-      const double start = now();
-      one->optimizer.step(one->cycle->run(batch, {one->micro_batch}, [&](const TokenBatch& part) {
-        return cross_entropy(one->model.hidden(part.tokens), one->model.head(), part.targets);
-      }));
-      if (round > 0) one->seconds.push_back(now() - start);
-      one->gradient_bytes = host_allocator().use().peak[static_cast<int>(Tag::gradients)] - before;
-    }
-  }
-
-  nlohmann::json rows;
-  for (const auto& one : field.all) {
-    const double seconds = median(one->seconds);
-    const std::vector<double> over = ratios(*one, *field.all[0]);
-    const std::vector<double> over_f32 = ratios(*one, *field.all[1]);
-    const auto [least, most] = interval_of_median(over);
-    const auto [least_f32, most_f32] = interval_of_median(over_f32);
-    rows.push_back({{"choice", one->name},
-                    {"micro_batch", one->micro_batch},
-                    {"seconds_per_cycle", seconds},
-                    {"over_baseline", median(over)},
-                    {"over_baseline_95", {least, most}},
-                    {"over_f32", median(over_f32)},
-                    {"over_f32_95", {least_f32, most_f32}},
-                    {"transient_gradient_bytes", one->gradient_bytes}});
-    std::fprintf(stderr,
-                 "%-16s micro-batch %2ld: %.4f s a cycle, %.3f x baseline (%.3f to %.3f), "
-                 "%.3f x f32 sums of the same micro-batches (%.3f to %.3f)\n",
-                 one->name.c_str(), static_cast<long>(one->micro_batch), seconds, median(over),
-                 least, most, median(over_f32), least_f32, most_f32);
-  }
+  measure(field, effective, cycles);
+  const nlohmann::json rows = rows_of(field);
   // Of a micro-batch of one sample, the shortest there is.
   const double record = seconds_of_a_record();
   const double sample = median(field.all[0]->seconds) / static_cast<double>(effective);

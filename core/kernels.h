@@ -1,6 +1,6 @@
-// The kernel interface: every kernel is a struct of arguments, and a backend says for each how many
-// bytes of workspace it needs and how it runs. Kernels check nothing: shapes, dtypes and
-// broadcasting are the business of the operations that call them.
+// The kernel interface, long as it is one table: every kernel is a struct of arguments, and a
+// backend says for each how many bytes of workspace it needs and how it runs. Kernels check
+// nothing: shapes, dtypes and broadcasting are the business of the operations that call them.
 //
 // Conventions: R rows, C channels, B samples, T positions, H heads, D = C/H, V vocabulary.
 // "x_backward" takes what forward took and saved, and deposits: Write::set overwrites its place,

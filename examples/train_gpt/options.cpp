@@ -77,7 +77,13 @@ void add_training_flags(CLI::App& app, Options& o, Words& words) {
 }
 
 void add_run_flags(CLI::App& app, Options& o, Words& words) {
-  app.add_option("--data", o.data, "A text file; its last tenth is for validation")->required();
+  // What a shell makes of an unset variable.
+  const auto named = [](const std::string& word) {
+    return word.empty() ? "expected a name, got none" : "";
+  };
+  app.add_option("--data", o.data, "A text file; its last tenth is for validation")
+      ->required()
+      ->check(named);
   app.add_option("--tokenizer", words.tokenizer)
       ->check(one_of({"char", "byte"}))
       ->capture_default_str();
@@ -93,10 +99,6 @@ void add_run_flags(CLI::App& app, Options& o, Words& words) {
          "Samples of one cycle; compare their gradients with f64 on reference; train nothing")
       ->check(positive)
       ->excludes(dry);
-  // What a shell makes of an unset variable.
-  const auto named = [](const std::string& word) {
-    return word.empty() ? "expected a name, got none" : "";
-  };
   const auto given = [](const std::string& word) {
     return word.empty() ? "expected steps, or micro-batches as in 50m, got none" : "";
   };

@@ -79,18 +79,9 @@ Json line_of(const ParameterError& one, double allowed) {
           {"norm", one.norm},      {"deposits", one.deposits}};
 }
 
-}  // namespace
-
-void verify(Training& training) {
+/// Says how long it will take, before it does.
+double estimated_seconds(const Training& training) {
   const Options& o = training.options;
-  if (training.cycle.micro_batches() > MicroStep{})
-    say(text(
-        "the checkpoint is from within a cycle: it is verified from its beginning, without the ",
-        training.cycle.micro_batches().value, " micro-batches that are done"));
-  training.cycle.discard();  // of this process only: nothing is saved
-  const int64_t all = windows(training.data.train, o.model.context);
-  require_usage(o.verify <= all, "--verify: expected at most the ", all,
-                " windows of the training text, got ", o.verify);
   const double each = seconds_per_product(o, training.data);
   const double estimate =
       each * static_cast<double>(o.verify) * products(training.model, o.model.context);
@@ -100,27 +91,36 @@ void verify(Training& training) {
       static_cast<long long>(o.verify), estimate,
       static_cast<long long>(std::min(o.model.context, tried_context)));
   std::fflush(stdout);
+  return estimate;
+}
 
-  const double began = seconds_now();
-  Verification report;
-  {
-    ProgressLine line;
-    const auto show = [&line](double part) {
-      line.show(part, [part] { return text(std::lround(100 * part), " % of the samples"); });
-    };
-    report = verify(training.model, training.cycle,
-                    first_batch(o, training.data, o.model.context, o.verify),
-                    std::min(o.micro_batch, o.verify), {.progress = show});
-  }
-  const double seconds = seconds_now() - began, arithmetic = arithmetic_bound(o, report);
+/// The report, the largest errors first.
+Verification verify_with_progress(Training& training) {
+  const Options& o = training.options;
+  ProgressLine line;
+  const auto show = [&line](double part) {
+    line.show(part, [part] { return text(std::lround(100 * part), " % of the samples"); });
+  };
+  Verification report = verify(training.model, training.cycle,
+                               first_batch(o, training.data, o.model.context, o.verify),
+                               std::min(o.micro_batch, o.verify), {.progress = show});
   const auto size = [](double error) { return std::isnan(error) ? INFINITY : error; };
   std::ranges::stable_sort(report.parameters, [&](const auto& a, const auto& b) {
     return size(a.relative) > size(b.relative);
   });
+  return report;
+}
 
+struct Judged {
+  Json lines = Json::array();   // of each parameter
+  std::string wrong, unjudged;  // the worst that is beyond its bound; those without one
+};
+
+/// Prints and logs each parameter's error beside what is allowed.
+Judged print_table(const Verification& report, double arithmetic, const Options& o) {
   Log log(o.log, 0);
-  Json lines = Json::array();
-  std::string wrong, unjudged;
+  Judged judged;
+  auto& [lines, wrong, unjudged] = judged;
   std::printf("%-40s %-15s %10s %10s %10s %10s\n", "parameter", "accumulator", "error", "allowed",
               "largest", "norm");
   for (const ParameterError& one : report.parameters) {
@@ -138,15 +138,36 @@ void verify(Training& training) {
       "error: |A - A64| / |A64| of the sums A; allowed: the accumulator's bound and, for the "
       "arithmetic of %s, %.2e\n",
       std::string(name_of(o.dtype)).c_str(), arithmetic);
-  if (!unjudged.empty())
-    std::printf("not judged, because their accumulators declare no bound: %s\n", unjudged.c_str());
+  return judged;
+}
+
+}  // namespace
+
+void verify(Training& training) {
+  const Options& o = training.options;
+  if (training.cycle.micro_batches() > MicroStep{})
+    say(text(
+        "the checkpoint is from within a cycle: it is verified from its beginning, without the ",
+        training.cycle.micro_batches().value, " micro-batches that are done"));
+  training.cycle.discard();  // of this process only: nothing is saved
+  const int64_t all = windows(training.data.train, o.model.context);
+  require_usage(o.verify <= all, "--verify: expected at most the ", all,
+                " windows of the training text, got ", o.verify);
+  const double estimate = estimated_seconds(training);
+  const double began = seconds_now();
+  const Verification report = verify_with_progress(training);
+  const double seconds = seconds_now() - began, arithmetic = arithmetic_bound(o, report);
+  const Judged judged = print_table(report, arithmetic, o);
+  if (!judged.unjudged.empty())
+    std::printf("not judged, because their accumulators declare no bound: %s\n",
+                judged.unjudged.c_str());
   if (report.micro_batches.size() == 1)
     std::printf("one micro-batch: its sums added nothing up; for several, try --verify %lld\n",
                 static_cast<long long>(4 * o.micro_batch));
-  if (wrong.empty() && unjudged.empty())
+  if (judged.wrong.empty() && judged.unjudged.empty())
     std::printf("all %zu parameters are within what is allowed\n", report.parameters.size());
   std::printf("%s\n",
-              Json{{"verified", wrong.empty()},
+              Json{{"verified", judged.wrong.empty()},
                    {"samples", o.verify},
                    {"micro_batches", report.micro_batches.size()},
                    {"dropped", std::ranges::count(report.micro_batches, 0.0, &MicroRecord::factor)},
@@ -156,7 +177,7 @@ void verify(Training& training) {
                    {"arithmetic_bound", arithmetic},
                    {"estimated_seconds", estimate},
                    {"seconds", seconds},
-                   {"parameters", lines}}
+                   {"parameters", judged.lines}}
                   .dump()
                   .c_str());
   std::fflush(stdout);
@@ -165,9 +186,9 @@ void verify(Training& training) {
     throw Failure(text("[verify] expected finite gradients, got an overflow of the loss scale ",
                        training.scale->value(), "; try --loss-scale ",
                        training.scale->value() / 64));
-  if (!wrong.empty())
+  if (!judged.wrong.empty())
     throw Failure(text("[verify] expected errors of accumulation and arithmetic alone, at most ",
-                       arithmetic, " and the accumulator's bound, but ", wrong,
+                       arithmetic, " and the accumulator's bound, but ", judged.wrong,
                        "; see the table for the others"));
 }
 

@@ -1,5 +1,5 @@
 // Every accumulator: the bound it declares, what it must be better than, order, overflow, numbers
-// that are not finite, bytes.
+// that are not finite, bytes. Long: every claim is held for one list of accumulators.
 #include <algorithm>
 #include <functional>
 #include <random>

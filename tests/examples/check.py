@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the example programs: what they compute, predict, verify and resume.
+"""Runs the example programs: what they compute, predict, verify and resume. Long: a test or two of
+each program.
 
     check.py BIN_DIR
 """

@@ -99,7 +99,7 @@ class BadInput(ProgramCase):
                       ["--tokenizer", "words"], ["--device", "tpu"], ["--dtype", "f8"],
                       ["--recompute", "all"], ["--resume"], ["--checkpoint-interval", 5],
                       ["--checkpoint-interval", 0, "--checkpoint", self.folder / "c"],
-                      ["--sample", -1], ["--verify", -1],
+                      ["--sample", -1], ["--verify", -1], ["--data", ""],
                       ["--verify", 2, "--dry-run"], ["--granule", 4],
                       ["--loss-scale", "nan"], ["--loss-scale", "inf"], ["--loss-scale", 0],
                       ["--loss-scale", -1], ["--loss-scale", 1e300], ["--no-such-flag"], ["stray"],

@@ -5,7 +5,7 @@ namespace accrue::test {
 namespace {
 
 constexpr DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16, f16 = DType::f16;
-constexpr DType i32 = DType::i32, i64 = DType::i64;
+constexpr DType i32 = DType::i32, i64 = DType::i64, u8 = DType::u8;
 const Bound few{4};  // a handful of roundings
 
 const kernel::UnaryFormula unary_formulas[] = {
@@ -32,7 +32,8 @@ Cases copy_cases() {
                        const std::function<Tensor(Tensor)>& to_view) {
     cases.push_back(
         {text(from, "→", to, " ", from_shape, " ", how, " ", name_of(write)), [=](Stage& stage) {
-           const Tensor x = from_view(stage.random(from_shape, from));
+           const double scale = is_floating(to) ? 1 : 100;  // a fraction alone would become 0
+           const Tensor x = from_view(stage.numbers(from_shape, from, scale));
            Tensor y = to_view(stage.out(to_shape, to, write, few));
            stage.launch(kernel::Copy{x.in(), y.out(), write});
          }});
@@ -52,6 +53,18 @@ Cases copy_cases() {
       add(from, to, write, "row to all", {127}, {33, 127}, whole, whole);
       add(from, to, write, "column to all", {33, 1}, {33, 127}, whole, whole);
       add(from, to, write, "one to all", {1}, {33, 17}, whole, whole);
+    }
+  // Those that no layer's numbers pass through, counts (i64→f64) and ids among them.
+  const std::pair<DType, DType> rare_types[] = {{f64, f64}, {f64, bf16}, {f64, f16}, {u8, u8},
+                                                {i32, i32}, {i64, i64},  {u8, i32},  {i32, i64},
+                                                {i64, i32}, {u8, f32},   {i32, f32}, {i64, f32},
+                                                {i32, f64}, {i64, f64},  {f32, i32}, {f64, i64}};
+  for (const auto& [from, to] : rare_types)
+    for (Write write : both_writes) {
+      for (const Shape& shape : {Shape{1}, Shape{33, 65}, Shape{5, 7, 31}})
+        add(from, to, write, "", shape, shape, whole, whole);
+      add(from, to, write, "turned", {65, 127}, {127, 65}, turned, whole);
+      add(from, to, write, "column to all", {33, 1}, {33, 127}, whole, whole);
     }
   cases.push_back({"i32→i64, i64→f32", [](Stage& stage) {
                      const Tensor x = stage.ids({1023}, 70000);

@@ -7,6 +7,7 @@ namespace accrue::test {
 namespace {
 
 constexpr DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16, f16 = DType::f16;
+constexpr DType i32 = DType::i32, i64 = DType::i64, u8 = DType::u8;
 
 constexpr int64_t norm_sizes[][2] = {{1, 1},     {3, 7},    {17, 65},  {33, 31},
                                      {130, 127}, {5, 768},  {1, 1023}, {3, 512},
@@ -54,6 +55,20 @@ Cases sum_to_cases() {
                              stage.launch(kernel::SumTo{x.in(), y.out(), write});
                            }});
         }
+  const std::pair<DType, DType> rare_types[] = {{f64, f64}, {f32, f64},  {f64, f32}, {bf16, f64},
+                                                {i64, i64}, {i32, i64},  {u8, i64},  {i64, f64},
+                                                {i32, f32}, {f64, bf16}, {u8, f32}};
+  for (const auto& [from, to] : rare_types)
+    for (Write write : both_writes)
+      for (const Shape& y_shape : {Shape{1}, Shape{33, 65}, Shape{5, 1, 65}, Shape{5, 33, 65}})
+        cases.push_back({text(from, "→", to, " ", y_shape, " ", name_of(write)), [=](Stage& stage) {
+                           const Shape x_shape{5, 33, 65};
+                           const Tensor x = stage.numbers(x_shape, from);
+                           const double terms = 1.0 * x_shape.elements() / y_shape.elements() + 1;
+                           const double largest = is_floating(from) ? 1 : 90;
+                           Tensor y = stage.out(y_shape, to, write, {terms, largest * terms});
+                           stage.launch(kernel::SumTo{x.in(), y.out(), write});
+                         }});
   for (Write write : both_writes)
     cases.push_back({text("no rows ", name_of(write)), [=](Stage& stage) {
                        const Tensor x = stage.random({0, 7}, f32);

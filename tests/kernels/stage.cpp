@@ -68,6 +68,11 @@ Tensor Stage::positive(const Shape& shape, DType dtype) {
   return make(shape, dtype, [&] { return uniform(draw()); });
 }
 
+Tensor Stage::numbers(const Shape& shape, DType dtype, double scale) {
+  if (is_floating(dtype)) return random(shape, dtype, scale);
+  return make(shape, dtype, [&] { return static_cast<double>(1 + draw() % 90); });
+}
+
 Tensor Stage::ids(const Shape& shape, int64_t count, std::optional<int64_t> ignore) {
   int64_t number = 0;
   return make(shape, DType::i32, [&] {
@@ -87,9 +92,7 @@ Tensor Stage::samples(int64_t count) {
 Tensor Stage::out(const Shape& shape, DType dtype, Write write, Bound bound, double scale) {
   Shape padded = shape;
   padded[0] += 2;
-  const auto number = [&] { return static_cast<double>(1 + draw() % 90); };
-  outputs_.push_back(
-      {is_floating(dtype) ? random(padded, dtype, scale) : make(padded, dtype, number), bound});
+  outputs_.push_back({numbers(padded, dtype, scale), bound});
   Tensor view = outputs_.back().base.slice(1, shape[0]);
   const double poison = is_floating(dtype) ? std::numeric_limits<double>::quiet_NaN() : 99;
   if (write == Write::set)  // never by a kernel that is tested

@@ -36,6 +36,8 @@ class Stage {
   Tensor random(const Shape& shape, DType dtype, double scale = 1);
   /// The same, all positive.
   Tensor positive(const Shape& shape, DType dtype);
+  /// The same for floating dtypes; whole numbers from 1 to 90 for the others.
+  Tensor numbers(const Shape& shape, DType dtype, double scale = 1);
   /// Whole numbers below `count`, as i32. Every third is `ignore` where that is given.
   Tensor ids(const Shape& shape, int64_t count, std::optional<int64_t> ignore = {});
   /// Global sample indices, some beyond 32 bits.

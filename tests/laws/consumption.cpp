@@ -1,5 +1,6 @@
 // Consumption in backward: the bits of a step at close, each parameter once and after its last
-// deposit, and what it refuses. Into moments: see moments.cpp.
+// deposit, and what it refuses. Into moments: see moments.cpp. Long: its laws share one
+// table of optimizers.
 #include <map>
 
 #include "support.h"

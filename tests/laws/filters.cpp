@@ -1,4 +1,5 @@
-// Filters: what they keep, weigh and drop; that a drop is exact in loss, count and step.
+// Filters: what they keep, weigh and drop; that a drop is exact in loss, count and step. Long: the
+// laws of all filters and their negative controls share one model and one way to compare.
 #include "laws/outside.h"
 #include "support.h"
 

@@ -1,5 +1,5 @@
 // Gradients that go into Adam's moments one by one: AdamA (exponent 0) and batch-size-invariant
-// Adam (exponent 1), against Adam.
+// Adam (exponent 1), against Adam. Long: both are held to the formulae of one reference here.
 #include "support.h"
 
 namespace accrue::test {

@@ -1,4 +1,5 @@
-// A folder of checkpoints: names, order, formats, leftovers, and disks that refuse.
+// A folder of checkpoints: names, order, formats, leftovers, and disks that refuse. Long: these are
+// the cases that share a folder; damage to a file is checkpoint_damage.cpp's.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/file.h>

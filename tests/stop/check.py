@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Stops train_gpt by signals and by its disk, resumes it, and compares with an uninterrupted run.
+Long: its tests share the ways to stop a run and to compare it, a class of 50 lines.
 
     check.py TRAIN_GPT
 """

@@ -1,26 +1,59 @@
-// Memory without permissions, and reference's kernels behind a gate that opens it.
+// Memory without permissions, and reference's kernels, which see it at other addresses.
 #include "remote/device.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <typeinfo>
+#include <utility>
 
 namespace accrue::test {
 namespace {
 
 constexpr size_t reserved = size_t{1} << 32, page = 4096;  // address space; pages come when touched
 
-struct Memory {
-  std::byte* base = static_cast<std::byte*>(
-      ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  size_t used = 0;
-  int gates = 0;
+/// One memory, mapped twice.
+class Memory {
+ public:
+  Memory() {
+    const int file = ::memfd_create("remote", 0);
+    const bool sized = file >= 0 && ::ftruncate(file, reserved) == 0;
+    const auto mapped = [&](int permissions) {
+      void* at = ::mmap(nullptr, reserved, permissions, MAP_SHARED | MAP_NORESERVE, file, 0);
+      if (!sized || at == MAP_FAILED) throw Failure("[remote] expected 4 GiB of addresses, twice");
+      return static_cast<std::byte*>(at);
+    };
+    outside_ = mapped(PROT_NONE);
+    inside_ = mapped(PROT_READ | PROT_WRITE);
+    ::close(file);
+  }
+
+  void* get(size_t bytes) {
+    if (pages(bytes) > reserved - used_) return nullptr;
+    return outside_ + std::exchange(used_, used_ + pages(bytes));
+  }
+  // Addresses are never handed out again, so that what outlives its memory shows too.
+  void give_back(void* block, size_t bytes) { ::madvise(inside(block), pages(bytes), MADV_REMOVE); }
+
+  bool contains(const void* data) const { return data >= outside_ && data < outside_ + used_; }
+  /// Where kernels and transfers see it.
+  template <class T>
+  T* inside(T* data) const {
+    if (!data) return data;
+    using Byte = std::conditional_t<std::is_const_v<T>, const std::byte, std::byte>;
+    return reinterpret_cast<T*>(reinterpret_cast<Byte*>(data) + (inside_ - outside_));
+  }
+
   Transfers transfers;
 
-  bool contains(const void* data) const { return data >= base && data < base + used; }
+ private:
+  static size_t pages(size_t bytes) { return (bytes + page - 1) / page * page; }
+
+  std::byte *outside_, *inside_;
+  size_t used_ = 0;
 };
 
 Memory& memory() {
@@ -28,36 +61,8 @@ Memory& memory() {
   return all;
 }
 
-/// Open while it lives.
-class Gate {
- public:
-  Gate() {
-    if (memory().gates++ == 0) protect(PROT_READ | PROT_WRITE);
-  }
-  ~Gate() {
-    if (--memory().gates == 0) protect(PROT_NONE);
-  }
-  Gate(const Gate&) = delete;
-
- private:
-  static void protect(int permissions) {
-    if (memory().used > 0) ::mprotect(memory().base, memory().used, permissions);
-  }
-};
-
-void* get(size_t bytes) {
-  Memory& all = memory();
-  const size_t size = (bytes + page - 1) / page * page;
-  if (size > reserved - all.used) return nullptr;
-  void* block = all.base + all.used;
-  all.used += size;
-  return block;
-}
-
-// Addresses are never handed out again, so that what outlives its memory shows too.
-void give_back(void* block, size_t bytes) {
-  ::madvise(block, (bytes + page - 1) / page * page, MADV_DONTNEED);
-}
+void* get(size_t bytes) { return memory().get(bytes); }
+void give_back(void* block, size_t bytes) { memory().give_back(block, bytes); }
 
 Allocator& allocator() {
   static Allocator all({get, give_back});
@@ -89,15 +94,13 @@ void refuse_in_graph() {
 
 void to_host(void* host, const void* device, size_t bytes) {
   refuse_in_graph();
-  const Gate open;
   ++memory().transfers.to_host;
-  std::memcpy(host, device, bytes);
+  std::memcpy(host, memory().inside(device), bytes);
 }
 void from_host(void* device, const void* host, size_t bytes) {
   refuse_in_graph();
-  const Gate open;
   ++memory().transfers.from_host;
-  std::memcpy(device, host, bytes);
+  std::memcpy(memory().inside(device), host, bytes);
 }
 
 /// The bytes arrive as late as they may: whoever does not finish() finds others.
@@ -111,9 +114,8 @@ struct LateUpload final : Upload {
   void start() override { started = true; }
   void finish() override {
     require_order(started, "[remote] expected start() before finish()");
-    const Gate open;
     ++memory().transfers.uploads;
-    std::memcpy(device, bytes.data(), bytes.size());
+    std::memcpy(memory().inside(device), bytes.data(), bytes.size());
   }
 };
 std::unique_ptr<Upload> upload(void* device, size_t bytes) {
@@ -122,121 +124,140 @@ std::unique_ptr<Upload> upload(void* device, size_t bytes) {
 
 // ---- the views in a kernel's arguments: each must lie in remote memory
 
-struct Check {
+/// Checks a kernel's own views and turns them to where the kernel sees them.
+struct Enter {
   const char* kernel;
-  void operator()(const In& in) const {
-    require(!in || in.shape.elements() == 0 || memory().contains(in.data), "[remote] expected ",
-            "arguments on the device, got host memory of shape ", in.shape, " for ", kernel);
+  template <class View>  // In or Out
+  void turn(View& view) const {
+    const In in = view;
+    if (!in || in.shape.elements() == 0) return;
+    require(memory().contains(in.data), "[remote] expected arguments on the device, got ",
+            "host memory of shape ", in.shape, " for ", kernel);
+    view.data = memory().inside(view.data);
   }
-  void operator()(const Deposit& one) const { (*this)(one.into); }
-  void operator()(const std::optional<Deposit>& one) const {
-    if (one) (*this)(one->into);
+  void operator()(In& in) const { turn(in); }
+  void operator()(Out& out) const { turn(out); }
+  void operator()(Deposit& one) const { turn(one.into); }
+  void operator()(std::optional<Deposit>& one) const {
+    if (one) turn(one->into);
   }
-  void operator()(std::span<const In> all) const {
-    for (const In& one : all) (*this)(one);
+  void operator()(RandomKey& key) const {
+    require(!key.cycle_at || memory().contains(key.cycle_at),
+            "[remote] expected a key's number on the device");
+    key.cycle_at = memory().inside(key.cycle_at);
+    if (baked_keys) key = key.resolved();
   }
   template <class... Views>
-  void all(const Views&... views) const {
+  void all(Views&... views) const {
     ((*this)(views), ...);
   }
 };
 
 using namespace kernel;
 
-void check(const Check& c, const Matmul& k) { c.all(k.a, k.b, k.c, k.bias); }
-void check(const Check& c, const Copy& k) { c.all(k.from, k.to); }
-void check(const Check& c, const SumTo& k) { c.all(k.from, k.to); }
-void check(const Check& c, const Fill& k) { c.all(k.to); }
-void check(const Check& c, const Binary& k) { c.all(k.a, k.b, k.y); }
-void check(const Check& c, const Unary& k) { c.all(k.x, k.y); }
-void check(const Check& c, const UnaryBackward& k) { c.all(k.x, k.dy, k.dx); }
-void check(const Check& c, const MatmulUnary& k) { c.all(k.a, k.b, k.bias, k.z, k.y); }
-void check(const Check& c, const MatmulUnaryBackward& k) { c.all(k.a, k.b, k.z, k.dz, k.y); }
-void check(const Check& c, const Scale& k) { c.all(k.x, k.factor, k.y); }
-void check(const Check& c, const Norm& k) { c.all(k.x, k.gamma, k.beta, k.y, k.statistics); }
-void check(const Check& c, const NormBackward& k) {
-  c.all(k.x, k.gamma, k.statistics, k.dy, k.dx, k.dgamma, k.dbeta);
+void enter(const Enter& e, Matmul& k) { e.all(k.a, k.b, k.c, k.bias); }
+void enter(const Enter& e, Copy& k) { e.all(k.from, k.to); }
+void enter(const Enter& e, SumTo& k) { e.all(k.from, k.to); }
+void enter(const Enter& e, Fill& k) { e.all(k.to); }
+void enter(const Enter& e, Binary& k) { e.all(k.a, k.b, k.y); }
+void enter(const Enter& e, Unary& k) { e.all(k.x, k.y); }
+void enter(const Enter& e, UnaryBackward& k) { e.all(k.x, k.dy, k.dx); }
+void enter(const Enter& e, MatmulUnary& k) { e.all(k.a, k.b, k.bias, k.z, k.y); }
+void enter(const Enter& e, MatmulUnaryBackward& k) { e.all(k.a, k.b, k.z, k.dz, k.y); }
+void enter(const Enter& e, Scale& k) { e.all(k.x, k.factor, k.y); }
+void enter(const Enter& e, Norm& k) {
+  e.all(k.x, k.gamma, k.beta, k.y, k.statistics, k.branch, k.sum);
 }
-void check(const Check& c, const Dropout& k) { c.all(k.x, k.samples, k.y); }
-void check(const Check& c, const Attention& k) { c.all(k.q, k.k, k.v, k.y, k.logsum, k.samples); }
-void check(const Check& c, const AttentionBackward& k) {
-  c.all(k.q, k.k, k.v, k.y, k.logsum, k.dy, k.dq, k.dk, k.dv, k.samples);
+void enter(const Enter& e, NormBackward& k) {
+  e.all(k.x, k.gamma, k.statistics, k.dy, k.dx, k.dgamma, k.dbeta);
 }
-void check(const Check& c, const Rope& k) { c.all(k.x, k.y); }
-void check(const Check& c, const Embedding& k) { c.all(k.table, k.ids, k.y); }
-void check(const Check& c, const EmbeddingBackward& k) { c.all(k.ids, k.dy, k.table); }
-void check(const Check& c, const CrossEntropy& k) { c.all(k.logits, k.targets, k.loss, k.logsum); }
-void check(const Check& c, const CrossEntropyBackward& k) {
-  c.all(k.logits, k.targets, k.logsum, k.factor, k.dlogits);
+void enter(const Enter& e, Dropout& k) { e.all(k.x, k.samples, k.y); }
+void enter(const Enter& e, Attention& k) { e.all(k.q, k.k, k.v, k.y, k.logsum, k.samples); }
+void enter(const Enter& e, AttentionBackward& k) {
+  e.all(k.q, k.k, k.v, k.y, k.logsum, k.dy, k.dq, k.dk, k.dv, k.samples);
 }
-void check(const Check& c, const CountTargets& k) { c.all(k.targets, k.count); }
-void check(const Check& c, const SquaredError& k) { c.all(k.x, k.target, k.loss); }
-void check(const Check& c, const SquaredErrorBackward& k) { c.all(k.x, k.target, k.factor, k.dx); }
-void check(const Check& c, const Dot& k) { c.all(k.a, k.b, k.result); }
-void check(const Check& c, const Sgd& k) {
-  for (const SgdItem& one : k.items) c.all(one.sum, one.weight, one.velocity, one.copy);
+void enter(const Enter& e, Rope& k) { e.all(k.x, k.y); }
+void enter(const Enter& e, Embedding& k) { e.all(k.table, k.ids, k.y); }
+void enter(const Enter& e, EmbeddingBackward& k) { e.all(k.ids, k.dy, k.table); }
+void enter(const Enter& e, CrossEntropy& k) { e.all(k.logits, k.targets, k.loss, k.logsum); }
+void enter(const Enter& e, CrossEntropyBackward& k) {
+  e.all(k.logits, k.targets, k.logsum, k.factor, k.dlogits);
 }
-void check(const Check& c, const Adam& k) {
-  for (const AdamItem& one : k.items) c.all(one.sum, one.weight, one.mean, one.variance, one.copy);
-}
+void enter(const Enter& e, CountTargets& k) { e.all(k.targets, k.count); }
+void enter(const Enter& e, SquaredError& k) { e.all(k.x, k.target, k.loss); }
+void enter(const Enter& e, SquaredErrorBackward& k) { e.all(k.x, k.target, k.factor, k.dx); }
+void enter(const Enter& e, SgdItem& k) { e.all(k.sum, k.weight, k.velocity, k.copy); }
+void enter(const Enter& e, AdamItem& k) { e.all(k.sum, k.weight, k.mean, k.variance, k.copy); }
+void enter(const Enter& e, StochasticAdd& k) { e.all(k.x, k.sum); }
+void enter(const Enter& e, FixedPointAdd& k) { e.all(k.x, k.total, k.largest); }
 template <class Formula>
-void check(const Check& c, const Map<Formula>& k) {
-  for (const Out& one : k.outs) c(one);
-  for (const In& one : k.ins) c(one);
-}
-void check(const Check& c, const StochasticAdd& k) { c.all(k.x, k.sum); }
-void check(const Check& c, const FixedPointAdd& k) { c.all(k.x, k.total, k.largest); }
-
-template <class Args>
-void run_now(const Args& args, void* workspace) {
-  const Gate open;
-  std::get<Kernel<Args>>(Device::reference().backend->kernels).run(args, workspace);
+void enter(const Enter& e, Map<Formula>& k) {
+  for (Out& one : k.outs) e(one);
+  for (In& one : k.ins) e(one);
 }
 
-/// With copies of what the arguments refer to on the host.
+/// A launch's arguments, with copies of what they refer to on the host.
 template <class Args>
-std::function<void()> kept(const Args& args, void* workspace) {
-  return [=] { run_now(args, workspace); };
-}
+struct Own {
+  Args args;
+
+  Own(const Args& given, const Enter& e) : args(given) {
+    enter(e, args);
+    if constexpr (requires { args.key; }) e(args.key);
+  }
+  Args get() const { return args; }
+};
 template <>
-std::function<void()> kept(const Dot& args, void* workspace) {
-  const std::vector<In> a(args.a.begin(), args.a.end()), b(args.b.begin(), args.b.end());
-  return [=, result = args.result] { run_now(Dot{a, b, result}, workspace); };
-}
+struct Own<Dot> {
+  std::vector<In> a, b;
+  Out result;
+
+  Own(const Dot& given, const Enter& e)
+      : a(given.a.begin(), given.a.end()), b(given.b.begin(), given.b.end()), result(given.result) {
+    for (In& one : a) e(one);
+    for (In& one : b) e(one);
+    e(result);
+  }
+  Dot get() const { return {a, b, result}; }
+};
 template <class Args, class Item>
-std::function<void()> kept_items(Args args, std::span<const Item> items, void* workspace) {
-  return [=, own = std::vector<Item>(items.begin(), items.end())]() mutable {
-    args.items = own;
-    run_now(args, workspace);
-  };
-}
+struct OwnItems {
+  Args args;
+  std::vector<Item> items;
+
+  OwnItems(const Args& given, const Enter& e)
+      : args(given), items(given.items.begin(), given.items.end()) {
+    for (Item& one : items) enter(e, one);
+  }
+  Args get() const {
+    Args all = args;
+    all.items = items;
+    return all;
+  }
+};
 template <>
-std::function<void()> kept(const Sgd& args, void* workspace) {
-  return kept_items(args, args.items, workspace);
-}
+struct Own<Sgd> : OwnItems<Sgd, SgdItem> {
+  using OwnItems::OwnItems;
+};
 template <>
-std::function<void()> kept(const Adam& args, void* workspace) {
-  return kept_items(args, args.items, workspace);
-}
+struct Own<Adam> : OwnItems<Adam, AdamItem> {
+  using OwnItems::OwnItems;
+};
 
 template <class Args>
 void run(const Args& args, void* workspace) {
-  check(Check{typeid(Args).name()}, args);
-  Args now = args;
-  if constexpr (requires { now.key; }) {
-    const void* place = now.key.cycle_at;
-    require(!place || memory().contains(place), "[remote] expected a key's number on the device");
-    const Gate open;
-    if (baked_keys) now.key = now.key.resolved();
-  }
+  const auto kernel = [own = Own<Args>(args, Enter{typeid(Args).name()}),
+                       workspace = memory().inside(workspace)] {
+    std::get<Kernel<Args>>(Device::reference().backend->kernels).run(own.get(), workspace);
+  };
   if (recording)
-    recording->push_back(kept(now, workspace));
+    recording->push_back(kernel);
   else
-    run_now(now, workspace);
+    kernel();
 }
 
 template <class... Args>
-std::tuple<Kernel<Args>...> gated(const std::tuple<Kernel<Args>...>& kernels) {
+std::tuple<Kernel<Args>...> on_remote(const std::tuple<Kernel<Args>...>& kernels) {
   return {Kernel<Args>{std::get<Kernel<Args>>(kernels).workspace, run<Args>}...};
 }
 
@@ -245,7 +266,7 @@ std::tuple<Kernel<Args>...> gated(const std::tuple<Kernel<Args>...>& kernels) {
 Device remote() {
   static const GraphCalls graphs{begin_graph, end_graph, replay_graph, free_graph};
   static const Backend backend{
-      "remote", &allocator(), is_floating, gated(Device::reference().backend->kernels),
+      "remote", &allocator(), is_floating, on_remote(Device::reference().backend->kernels),
       to_host,  from_host,    &graphs,     nullptr,
       upload};
   return {&backend};

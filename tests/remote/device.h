@@ -1,5 +1,6 @@
-// The test backend `remote`: reference's kernels on memory that the host can touch only while one
-// of them runs. What reads or writes a device's memory by itself crashes here, without a GPU.
+// The test backend `remote`: reference's kernels on memory that nothing can touch where its tensors
+// point; the kernels see it elsewhere. What reads or writes a device's memory by itself crashes
+// here, without a GPU.
 // Graphs of its kernels keep each launch's arguments by value, as a GPU's do.
 #pragma once
 #include "accrue/core/kernels.h"

@@ -1,6 +1,7 @@
 // Runs one kernel case on two devices with the same numbers and compares what it writes.
 #pragma once
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <typeindex>
@@ -31,6 +32,8 @@ class Stage {
     Bound bound;
   };
   Stage(Device device, uint64_t seed) : device_(device), state_(seed) {}
+  /// Of the same seed as `other`, which has run the same case: its numbers are not drawn again.
+  Stage(Device device, const Stage& other) : device_(device), drawn_(other.drawn_) {}
 
   /// Numbers ± [¼, 1)·scale: never zero, so that a missing term shows.
   Tensor random(const Shape& shape, DType dtype, double scale = 1);
@@ -60,11 +63,12 @@ class Stage {
  private:
   template <class Number>
   Tensor make(const Shape& shape, DType dtype, const Number& number);
-  /// 64 bits by SplitMix64: a third of these tests' time is drawing numbers.
-  uint64_t draw();
+  uint64_t draw();  // 64 bits by SplitMix64
 
   Device device_;
-  uint64_t state_;
+  uint64_t state_ = 0;
+  std::shared_ptr<std::vector<Tensor>> drawn_ = std::make_shared<std::vector<Tensor>>();
+  size_t handed_out_ = 0;  // of them
   std::vector<Output> outputs_;
   std::vector<std::type_index> launched_;
 };
@@ -103,11 +107,12 @@ std::string difference(const Stage& expected, const Stage& actual);
 /// nothing may differ, and does.
 double error_in_bounds(const Stage& expected, const Stage& actual);
 
-/// Whether both wrote the same numbers; NaN equals NaN.
+/// Whether both wrote the same bytes.
 bool same_bits(const Stage& once, const Stage& twice);
 
-/// One run of the case, with the same numbers on each device.
-Stage run_case(const Case& test_case, Device device);
+/// One run of the case, with the same numbers on each device; with those of `like`, another run of
+/// it, it takes less time.
+Stage run_case(const Case& test_case, Device device, const Stage* like = nullptr);
 
 /// Runs the case on `reference`, and on the tested device with each number of threads: what is
 /// wrong there, in words; empty if nothing is. With the last number it runs twice, to the same

@@ -42,9 +42,8 @@ class Memory {
   /// Where kernels and transfers see it.
   template <class T>
   T* inside(T* data) const {
-    if (!data) return data;
-    using Byte = std::conditional_t<std::is_const_v<T>, const std::byte, std::byte>;
-    return reinterpret_cast<T*>(reinterpret_cast<Byte*>(data) + (inside_ - outside_));
+    return data ? reinterpret_cast<T*>(reinterpret_cast<intptr_t>(data) + (inside_ - outside_))
+                : data;
   }
 
   Transfers transfers;
@@ -61,11 +60,9 @@ Memory& memory() {
   return all;
 }
 
-void* get(size_t bytes) { return memory().get(bytes); }
-void give_back(void* block, size_t bytes) { memory().give_back(block, bytes); }
-
 Allocator& allocator() {
-  static Allocator all({get, give_back});
+  static Allocator all({[](size_t bytes) { return memory().get(bytes); },
+                        [](void* block, size_t bytes) { memory().give_back(block, bytes); }});
   return all;
 }
 
@@ -205,7 +202,7 @@ struct Own {
     enter(e, args);
     if constexpr (requires { args.key; }) e(args.key);
   }
-  Args get() const { return args; }
+  const Args& get() const { return args; }
 };
 template <>
 struct Own<Dot> {
@@ -220,28 +217,21 @@ struct Own<Dot> {
   }
   Dot get() const { return {a, b, result}; }
 };
-template <class Args, class Item>
-struct OwnItems {
+template <class Args>
+requires requires(Args k) { k.items; }
+struct Own<Args> {
   Args args;
-  std::vector<Item> items;
+  std::vector<typename decltype(Args::items)::value_type> items;
 
-  OwnItems(const Args& given, const Enter& e)
+  Own(const Args& given, const Enter& e)
       : args(given), items(given.items.begin(), given.items.end()) {
-    for (Item& one : items) enter(e, one);
+    for (auto& one : items) enter(e, one);
   }
   Args get() const {
     Args all = args;
     all.items = items;
     return all;
   }
-};
-template <>
-struct Own<Sgd> : OwnItems<Sgd, SgdItem> {
-  using OwnItems::OwnItems;
-};
-template <>
-struct Own<Adam> : OwnItems<Adam, AdamItem> {
-  using OwnItems::OwnItems;
 };
 
 template <class Args>

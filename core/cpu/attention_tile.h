@@ -113,7 +113,7 @@ const float* copy_rows(const In& x, int64_t b, int64_t h, int64_t first, int64_t
     for (; i + lanes <= width; i += lanes) store(to + i, load(from + i));
     if (i == width) continue;
     store(to + i, Floats{});
-    for (; i < width; ++i) to[i] = to_float(from[i]);
+    for (; i < width; ++i) to[i] = float(from[i]);
   }
   return to - count * padded;
 }
@@ -144,8 +144,7 @@ void deposit_rows(const float* from, int64_t count, float factor, const Out& to,
     int64_t i = 0;
     for (; i + lanes <= width; i += lanes)
       store(place + i, (add ? load(place + i) : Floats{}) + load(from + i) * factor);
-    for (; i < width; ++i)
-      place[i] = from_float<T>((add ? to_float(place[i]) : 0) + from[i] * factor);
+    for (; i < width; ++i) place[i] = T((add ? float(place[i]) : 0) + from[i] * factor);
   }
 }
 

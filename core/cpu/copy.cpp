@@ -30,8 +30,7 @@ void scale_run(const From* from, int64_t step_from, To* to, int64_t step_to, int
       put(how, mover, to + i, mover.load(from + i) * factor);
     });
   } else {
-    for (int64_t i = 0; i < n; ++i)
-      put(how, to[i * step_to], to_float(from[i * step_from]) * factor);
+    for (int64_t i = 0; i < n; ++i) put(how, to[i * step_to], float(from[i * step_from]) * factor);
   }
 }
 

@@ -56,9 +56,9 @@ inline void with_write(Write write, const Body& body) {
 template <Write how, class T>
 inline void put(Writing<how>, T& place, float value) {
   if constexpr (how == Write::set)
-    place = from_float<T>(value);
+    place = T(value);
   else
-    place = from_float<T>(to_float(place) + value);
+    place = T(float(place) + value);
 }
 
 /// The only number of a one-element tensor of any dtype.

@@ -17,8 +17,8 @@ void drop_chunk(const kernel::Dropout& a, int64_t sample, int64_t first, int64_t
   for (int i = 0; i < 4 * lanes; i += lanes)
     store(factors + i, keep(std::bit_cast<Bits>(load(reinterpret_cast<const float*>(words) + i))));
   for (int64_t i = 0; i < count; ++i) {
-    const float dropped = to_float(x[i]) * factors[i];
-    y[i] = from_float<T>(Add ? to_float(y[i]) + dropped : dropped);
+    const float dropped = float(x[i]) * factors[i];
+    y[i] = T(Add ? float(y[i]) + dropped : dropped);
   }
 }
 

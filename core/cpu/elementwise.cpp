@@ -21,13 +21,13 @@ void binary_run(const T* a, int64_t step_a, const T* b, int64_t step_b, T* y, in
       put(how, mover, y + i, Formula()(mover.load(a + i), mover.load(b + i)));
     });
   } else if (step_a == 1 && step_b == 0 && step_y == 1) {
-    const Floats other = all_of(to_float(*b));
+    const Floats other = all_of(float(*b));
     by_register(0, n, [=](int64_t i, auto mover) {
       put(how, mover, y + i, Formula()(mover.load(a + i), other));
     });
   } else {
     for (int64_t i = 0; i < n; ++i)
-      put(how, y[i * step_y], Formula()(to_float(a[i * step_a]), to_float(b[i * step_b])));
+      put(how, y[i * step_y], Formula()(float(a[i * step_a]), float(b[i * step_b])));
   }
 }
 

@@ -44,7 +44,7 @@ void stochastic_add(const kernel::StochasticAdd& args, void*) {
         const int64_t count = std::min(chunk, n - first);
 #pragma omp simd
         for (int64_t i = 0; i < count; ++i) {
-          const float before = adds ? to_float(sums[first + i]) : 0;
+          const float before = adds ? float(sums[first + i]) : 0;
           sums[first + i] =
               fold::round_stochastically(before + static_cast<float>(x[first + i]), random[i]);
         }

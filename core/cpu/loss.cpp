@@ -21,7 +21,7 @@ float highest(const T* x, int64_t first, int64_t last, float high) {
     tops = values > tops ? values : tops;
   }
   for (int i = 0; i < lanes; ++i) high = std::max(high, tops[i]);
-  for (int64_t i = whole; i < last; ++i) high = std::max(high, to_float(x[i]));
+  for (int64_t i = whole; i < last; ++i) high = std::max(high, float(x[i]));
   return high;
 }
 
@@ -32,7 +32,7 @@ float sum_of_exps(const T* x, int64_t first, int64_t last, float top) {
   Floats sums{};
   for (int64_t i = first; i < whole; i += lanes) sums += fast_exp(load(x + i) - top);
   float sum = sum_of_lanes(sums);
-  for (int64_t i = whole; i < last; ++i) sum += fast_exp(to_float(x[i]) - top);
+  for (int64_t i = whole; i < last; ++i) sum += fast_exp(float(x[i]) - top);
   return sum;
 }
 
@@ -56,10 +56,10 @@ float log_sum(const T* x, int64_t n) {
 /// One row of dlogits. The target's element is read before the row is written: the places may be
 /// the logits themselves. There p − 1 is formed before it is scaled.
 template <class T, class How>
-void cross_entropy_row(
-    const T* logits, T* dlogits, int64_t n, int64_t target, float logsum, float factor, How how) {
+void cross_entropy_row(const T* logits, T* dlogits, int64_t n, int64_t target, float logsum,
+                       float factor, How how) {
   T place = dlogits[target];
-  put(how, place, factor * (fast_exp(to_float(logits[target]) - logsum) - 1));
+  put(how, place, factor * (fast_exp(float(logits[target]) - logsum) - 1));
   by_register(0, n, [=](int64_t i, auto mover) {
     put(how, mover, dlogits + i, factor * fast_exp(mover.load(logits + i) - logsum));
   });
@@ -84,7 +84,7 @@ void cross_entropy(const kernel::CrossEntropy& args, void*) {
     double loss = 0;
     for (int64_t r = 0; r < rows; ++r)
       if (targets[r] != args.ignore)
-        loss += static_cast<double>(logsum[r]) - to_float(logits[r * vocabulary + targets[r]]);
+        loss += static_cast<double>(logsum[r]) - float(logits[r * vocabulary + targets[r]]);
     write_block(&loss, args.loss, 0, 0, 1, args.write);
   });
 }
@@ -104,8 +104,8 @@ void cross_entropy_backward(const kernel::CrossEntropyBackward& args, void*) {
         for (int64_t r = first; r < last; ++r) {
           T* place = dlogits + r * vocabulary;
           if (targets[r] != ignore)
-            cross_entropy_row(
-                logits + r * vocabulary, place, vocabulary, targets[r], logsum[r], factor, how);
+            cross_entropy_row(logits + r * vocabulary, place, vocabulary, targets[r], logsum[r],
+                              factor, how);
           else if (how == Write::set)
             std::fill_n(place, vocabulary, T(0.0f));
         }
@@ -138,7 +138,7 @@ void squared_error(const kernel::SquaredError& args, void* workspace) {
         double sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t i = b * error_block; i < end; ++i) {
-          const double error = to_float(x[i]) - to_float(target[i]);
+          const double error = float(x[i]) - float(target[i]);
           sum += error * error;
         }
         sums[b] = sum;
@@ -161,7 +161,7 @@ void squared_error_backward(const kernel::SquaredErrorBackward& args, void*) {
       parallel_rows(args.x.shape.elements(), 1, [=](int64_t first, int64_t last) {
 #pragma omp simd
         for (int64_t i = first; i < last; ++i)
-          put(how, dx[i], factor * (to_float(x[i]) - to_float(target[i])));
+          put(how, dx[i], factor * (float(x[i]) - float(target[i])));
       });
     });
   });

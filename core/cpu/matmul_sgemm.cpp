@@ -52,20 +52,31 @@ bool copies_b(const Product& p) { return widens(p.args.b, p.b) || collides(p); }
 /// f32 and plain: dnnl_sgemm can write there.
 bool direct(const Product& p) { return p.args.c.dtype == DType::f32 && p.c.ld && !p.c.transposed; }
 
-/// From one row of a copy to the next: no multiple of 1 KiB where small products are not packed.
-int64_t copied_ld(int64_t n) { return n % 256 || packs(1, 1) ? n : n + align; }
+/// From one row of a copy to the next: no multiple of 1 KiB.
+int64_t copied_ld(int64_t n) { return n % 256 ? n : n + align; }
 
 int64_t copied_floats(const In& in, const MatrixLayout& layout) {
   return padded(in.shape[layout.transposed] * copied_ld(in.shape[!layout.transposed]));
 }
 
-/// The weight b in f32, which lasts for its cycle; null where b is f32 or no weight. It has the
-/// order of b's own memory, so that x·W and dy·Wᵀ share it. No other route's layouts have such
-/// names.
+/// Whether a small weight's transpose is kept: dnnl_sgemm would turn b in each product, which fewer
+/// rows hardly feel and more repay.
+bool turns(const Product& p) {
+  return p.args.b.packs && p.args.b.dtype == DType::f32 && p.b.transposed && p.M >= 64 &&
+         p.M <= 1024 && p.K * p.N <= 1 << 20;
+}
+
+/// The order of b's copy: of b's own memory, so that x·W and dy·Wᵀ share a weight's, unless turned.
+MatrixLayout copied_order(const Product& p) { return turns(p) ? MatrixLayout{p.b.ld} : p.b; }
+
+/// The weight b's copy, which lasts for its cycle; null where b is no weight or serves as it lies.
+/// No other route's layouts have such names.
 Packs::Entry* kept_of(const Product& p) {
-  if (!p.args.b.packs || !p.b.ld || p.args.b.dtype == DType::f32) return nullptr;
-  const uint64_t name = copied_ld(p.args.b.shape[!p.b.transposed]);
-  return &p.args.b.packs->entry(name, copied_floats(p.args.b, p.b) * sizeof(float), Device::cpu());
+  const bool lies = p.args.b.dtype == DType::f32 && !turns(p);
+  if (!p.args.b.packs || !p.b.ld || lies) return nullptr;
+  const MatrixLayout order = copied_order(p);
+  const size_t bytes = copied_floats(p.args.b, order) * sizeof(float);
+  return &p.args.b.packs->entry(p.args.b.shape[!order.transposed], bytes, Device::cpu());
 }
 
 /// The numbers of `in` as an f32 matrix, transposed where `in` is: both in order of memory.
@@ -88,7 +99,7 @@ void finish_part(const Product& p, int64_t row, int64_t rows, int64_t column, in
         mover.store(c + j, mover.load(c + j) + mover.load(bias + j));
       });
     else
-      for (int64_t j = 0; j < columns; ++j) c[j] += to_float(bias[j * step]);
+      for (int64_t j = 0; j < columns; ++j) c[j] += float(bias[j * step]);
   };
   for (int64_t i = row; i < row + rows; ++i) {
     if (p.args.bias) with_float(p.args.bias.dtype, [&](auto type) { add_bias(type, i); });
@@ -142,7 +153,7 @@ void sgemm(const Product& p) {
 size_t sgemm_workspace(const Product& p) {
   int64_t floats = direct(p) ? 0 : padded(p.M * p.N);
   if (widens(p.args.a, p.a)) floats += copied_floats(p.args.a, p.a);
-  if (copies_b(p) && !kept_of(p)) floats += copied_floats(p.args.b, p.b);
+  if (!kept_of(p) && copies_b(p)) floats += copied_floats(p.args.b, p.b);
   return floats * sizeof(float);
 }
 
@@ -155,7 +166,7 @@ void run_sgemm(const Product& p, void* workspace) {
   if (widens(p.args.a, p.a)) wide.a = copied_here(p.args.a, p.a);
   if (Packs::Entry* kept = kept_of(p)) {
     float* place = reinterpret_cast<float*>(kept->data.data<uint8_t>());
-    wide.b = copied(p.args.b, p.b, place, std::exchange(kept->valid, true));
+    wide.b = copied(p.args.b, copied_order(p), place, std::exchange(kept->valid, true));
   } else if (copies_b(p)) {
     wide.b = copied_here(p.args.b, p.b);
   }

@@ -27,7 +27,7 @@ struct NoCopy {};
 inline void refresh(NoCopy, int64_t, float) {}
 template <class T>
 inline void refresh(T* copy, int64_t i, float weight) {
-  copy[i] = from_float<T>(weight);
+  copy[i] = T(weight);
 }
 
 /// body(copy): a pointer of its dtype, or NoCopy.
@@ -49,7 +49,7 @@ void adam_range(const kernel::AdamItem& item, const update::Adam<float>& rule, S
   for (int64_t i = first; i < last; ++i) {
     const float w = has_weight ? weight[i] : 0;
     float m = mean[i], v = variance[i];
-    adam.moments(to_float(sum[i]), w, m, v);
+    adam.moments(float(sum[i]), w, m, v);
     mean[i] = m;
     variance[i] = v;
     if constexpr (!has_weight) continue;
@@ -70,10 +70,10 @@ void sgd_range(const kernel::SgdItem& item, const update::Sgd<float>& rule, Sum 
     float updated;
     if constexpr (has_velocity) {
       float u = velocity[i];
-      updated = sgd(to_float(sum[i]), weight[i], u);
+      updated = sgd(float(sum[i]), weight[i], u);
       velocity[i] = u;
     } else {
-      updated = sgd(to_float(sum[i]), weight[i]);
+      updated = sgd(float(sum[i]), weight[i]);
     }
     weight[i] = updated;
     refresh(copy, i, updated);

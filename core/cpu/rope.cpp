@@ -36,10 +36,10 @@ Turns turns_of(int64_t length, int64_t half, double base, bool inverse) {
 template <bool Add, class T>
 void turn(const T* x, T* y, const float* cosine, const float* sine, int64_t half) {
   for (int64_t i = 0; i < half; ++i) {
-    const float a = to_float(x[i]), b = to_float(x[i + half]);
+    const float a = float(x[i]), b = float(x[i + half]);
     const float first = a * cosine[i] - b * sine[i], second = a * sine[i] + b * cosine[i];
-    y[i] = from_float<T>(Add ? to_float(y[i]) + first : first);
-    y[i + half] = from_float<T>(Add ? to_float(y[i + half]) + second : second);
+    y[i] = T(Add ? float(y[i]) + first : first);
+    y[i + half] = T(Add ? float(y[i + half]) + second : second);
   }
 }
 
@@ -60,8 +60,7 @@ void turn_all(const kernel::Rope& a) {
           if (part < 2)
             turn<Add>(x, y, &turns.cosine[t * half], &turns.sine[t * half], half);
           else
-            for (int64_t i = 0; i < width; ++i)
-              y[i] = Add ? from_float<T>(to_float(y[i]) + to_float(x[i])) : x[i];
+            for (int64_t i = 0; i < width; ++i) y[i] = Add ? T(float(y[i]) + float(x[i])) : x[i];
         }
   });
 }

@@ -20,7 +20,7 @@ void columns_of(const From* from, int64_t rows, int64_t stride, int64_t columns,
       int64_t r = 0;
       for (; r + 8 <= rows; r += 8) {
         const From* x = from + r * stride + first;
-        const auto at = [&](int64_t row, int64_t i) { return to_float(x[row * stride + i]); };
+        const auto at = [&](int64_t row, int64_t i) { return float(x[row * stride + i]); };
 #pragma omp simd
         for (int64_t i = 0; i < n; ++i)
           sums[i] += ((at(0, i) + at(1, i)) + (at(2, i) + at(3, i))) +
@@ -29,7 +29,7 @@ void columns_of(const From* from, int64_t rows, int64_t stride, int64_t columns,
       for (; r < rows; ++r) {
         const From* x = from + r * stride + first;
 #pragma omp simd
-        for (int64_t i = 0; i < n; ++i) sums[i] += to_float(x[i]);
+        for (int64_t i = 0; i < n; ++i) sums[i] += float(x[i]);
       }
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) put(how, to[first + i], sums[i]);
@@ -46,7 +46,7 @@ double sum_of(const From* x, int64_t n) {
     const int64_t last = std::min(n, first + chunk);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = first; i < last; ++i) sum += to_float(x[i]);
+    for (int64_t i = first; i < last; ++i) sum += float(x[i]);
     total += sum;
   }
   return total;

@@ -89,15 +89,6 @@ inline void store(Float16* to, Floats values) {
 }
 #endif
 
-inline float to_float(float value) { return value; }
-inline float to_float(BFloat16 value) { return value; }
-inline float to_float(Float16 value) { return value; }
-
-template <class T>
-inline T from_float(float value) {
-  return T(value);
-}
-
 // Always inline, here and in other formulas: g++ stops inlining where a file instantiates many
 // loops, and a call per register costs a loop a tenth to a fifth of its speed.
 

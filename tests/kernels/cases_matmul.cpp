@@ -41,12 +41,12 @@ void add(Cases& cases, const Matrices& m, Write write, bool bias) {
 
 /// A weight keeps layouts of itself: they must be used again, as itself and as its transpose, and
 /// made again when it changes.
-void add_weight(Cases& cases, DType dtype, bool transposed, int64_t N, int64_t K) {
-  const std::string name =
-      text(dtype, transposed ? " transposed" : "", " weight ", K, "×", N, " with packs");
+void add_weight(Cases& cases, DType dtype, bool transposed, int64_t M, int64_t N, int64_t K) {
+  const std::string name = text(dtype, transposed ? " transposed" : "", " weight ", K, "×", N,
+                                " with packs, ", M, " rows");
   cases.push_back(
       {name, [=](Stage& stage) {
-         const Matrices m{dtype, dtype, 33, N, K};
+         const Matrices m{dtype, dtype, M, N, K};
          Tensor weight = stage.random(transposed ? Shape{m.N, m.K} : Shape{m.K, m.N}, dtype);
          weight.keep_packs();
          const Tensor b = transposed ? weight.transpose(0, 1) : weight;
@@ -67,17 +67,23 @@ void add_weight(Cases& cases, DType dtype, bool transposed, int64_t N, int64_t K
 }
 
 /// A weight that is used in another shape as well keeps a layout of each.
-void add_reshaped_weight(Cases& cases, DType dtype, const Shape& one, const Shape& other) {
-  cases.push_back(
-      {text(dtype, " weight with packs in two shapes, ", one, " and ", other), [=](Stage& stage) {
-         Tensor weight = stage.random(one, dtype);
-         weight.keep_packs();
-         for (const Shape& shape : {one, other, one}) {
-           const Tensor x = stage.random({33, shape[0]}, dtype);
-           Tensor y = stage.out({33, shape[1]}, dtype, Write::set, bound_of(shape[0]));
-           stage.launch(kernel::Matmul{x.in(), weight.reshape(shape).in(), y.out(), Write::set});
-         }
-       }});
+void add_reshaped_weight(Cases& cases, DType dtype, int64_t M, const Shape& one,
+                         const Shape& other) {
+  const std::string name =
+      text(dtype, " weight with packs in two shapes, ", one, " and ", other, ", ", M, " rows");
+  cases.push_back({name, [=](Stage& stage) {
+                     Tensor weight = stage.random(one, dtype);
+                     weight.keep_packs();
+                     for (const Shape& shape : {one, other, one})
+                       for (const bool transposed : {false, true}) {
+                         Tensor b = weight.reshape(shape);
+                         if (transposed) b = b.transpose(0, 1);
+                         const int64_t K = b.shape()[0], N = b.shape()[1];
+                         const Tensor x = stage.random({M, K}, dtype);
+                         Tensor y = stage.out({M, N}, dtype, Write::set, bound_of(K));
+                         stage.launch(kernel::Matmul{x.in(), b.in(), y.out(), Write::set});
+                       }
+                   }});
 }
 
 /// Columns of a wider matrix: rows further apart than they are long.
@@ -127,11 +133,15 @@ Cases matmul_cases() {
       for (bool transposed : {false, true})
         add(cases, {f32, f32, M, N, K, transposed}, write, write == Write::set);
   for (DType dtype : activation_types) {
-    for (bool transposed : {false, true})
-      for (const auto& [N, K] : {std::pair<int64_t, int64_t>{65, 127}, {256, 40}, {40, 256}})
-        add_weight(cases, dtype, transposed, N, K);
-    add_reshaped_weight(cases, dtype, {40, 48}, {60, 32});
-    add_reshaped_weight(cases, dtype, {10, 512}, {20, 256});
+    // Few rows and many: a weight is packed for both, in ways of their own.
+    for (int64_t M : {33, 130}) {
+      for (bool transposed : {false, true})
+        for (const auto& [N, K] : {std::pair<int64_t, int64_t>{65, 127}, {256, 40}, {40, 256}})
+          add_weight(cases, dtype, transposed, M, N, K);
+      add_reshaped_weight(cases, dtype, M, {40, 48}, {60, 32});
+      add_reshaped_weight(cases, dtype, M, {10, 512}, {20, 256});
+      add_reshaped_weight(cases, dtype, M, {17, 256}, {16, 272});  // rows of one length if padded
+    }
     for (Write write : both_writes)
       for (const auto& [M, N] : {std::pair<int64_t, int64_t>{17, 33}, {70, 251}})
         add_columns(cases, dtype, write, M, N);

@@ -63,7 +63,7 @@ int64_t copied_floats(const In& in, const MatrixLayout& layout) {
 /// rows hardly feel and more repay.
 bool turns(const Product& p) {
   return p.args.b.packs && p.args.b.dtype == DType::f32 && p.b.transposed && p.M >= 64 &&
-         p.M <= 1024 && p.K * p.N <= 1 << 20;
+         p.M <= 512 && p.K * p.N < 1 << 20;
 }
 
 /// The order of b's copy: of b's own memory, so that x·W and dy·Wᵀ share a weight's, unless turned.

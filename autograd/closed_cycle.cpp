@@ -32,7 +32,8 @@ double CycleState::count() const {
   const bool all = counted == micro.value && phase == Phase::closed && samples_done == batch_size;
   require(declared < 0 || *shares || !all || total == static_cast<double>(declared) ||
               current_mode() != Mode::run,
-          "[cycle] expected the declared total of ", declared, ", but the losses counted ", total);
+          "[cycle] expected the declared total of ", declared, ", but the losses counted ", total,
+          "; declare what they count");
   return total;
 }
 

@@ -44,7 +44,7 @@ void CycleState::begin_micro_batch(int64_t samples) {
   const int64_t expected = std::min(options.granule, batch_size - samples_done);
   require(options.reproducible == Reproducible::run || samples == expected,
           "[begin] expected the next granule of ", expected, " samples, as split() made it, got ",
-          samples);
+          samples, "; take them in its order");
   phase = Phase::inside;
   if (micro.value == 0) records.clear();
   records.begin(samples);

@@ -157,7 +157,7 @@ Parameters parameters(const std::function<void(Visitor&)>& walk) {
 
 void assign(const Parameters& to, const Parameters& from) {
   require(to.size() == from.size(), "[assign] expected models of one structure, got ", to.size(),
-          " and ", from.size(), " parameters");
+          " and ", from.size(), " parameters; make both from one configuration");
   for (size_t i = 0; i < to.size(); ++i) {
     ParameterState &a = *to.list[i], &b = *from.list[i];
     require(a.shape == b.shape, "[assign] expected shape ", a.shape, " for ", a.name, ", got ",

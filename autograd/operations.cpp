@@ -78,7 +78,8 @@ Tensor product(const char* name, const Tensor& x, const In& w, const In& bias, b
           transpose ? " (transposed)" : "");
   require(x.dtype() == w.dtype, "[", name, "] expected one dtype, got ", x.dtype(), " and ",
           w.dtype);
-  require(x.is_contiguous(), "[", name, "] expected a contiguous x, got strides ", x.strides());
+  require(x.is_contiguous(), "[", name, "] expected a contiguous x, got strides ", x.strides(),
+          "; try a copy");
   require(!bias || (bias.shape == Shape({w.shape[1]}) && bias.dtype == x.dtype()), "[", name,
           "] expected a bias ", x.dtype(), " [", w.shape[1], "], got ", bias.dtype, " ",
           bias.shape);
@@ -168,7 +169,8 @@ struct MatmulOp {
 struct UnaryOp {
   UnaryFormula formula;
   Tensor forward(Saved& saved, const Tensor& x) const {
-    require(x.is_contiguous(), "[unary] expected a contiguous tensor, got strides ", x.strides());
+    require(x.is_contiguous(), "[unary] expected a contiguous tensor, got strides ", x.strides(),
+            "; try a copy");
     Tensor y = empty_like(x);
     launch(x.device(), Unary{formula, x.in(), y.out()});
     saved = {x};

@@ -121,7 +121,7 @@ void Tape::backward(const Var& out, const Tensor& cotangent, Graph graph) {
   if (!out.node()) return;  // made of constants alone
   require_order(
       out.node()->index < 0 || static_cast<OperationNode*>(out.node().get())->tape == this,
-      "[backward] expected a Var recorded in this scope, got one of another");
+      "[backward] expected a Var recorded in this scope, got one of another; try that scope");
   require(cotangent.shape() == out.shape(), "[backward] expected a cotangent of shape ",
           out.shape(), ", got ", cotangent.shape());
   const Range range(cotangent.device(), "backward");

@@ -87,7 +87,7 @@ const CycleState& CycleReplay::idle(const Cycle& cycle) {
                 "[verify_cycle] expected an idle cycle, got one that is ", phase_name(state.phase),
                 "; step it or discard it first");
   require_order(current_mode() == Mode::run,
-                "[verify_cycle] expected numbers to compare, got a dry run");
+                "[verify_cycle] expected numbers to compare, got a dry run; call it outside");
   for (const auto& buffer : state.buffers)
     require(buffer->accumulator().undoable(),
             "[verify_cycle] expected sums that can be thrown away, got ",

@@ -39,7 +39,7 @@ void check_same(const std::vector<Recorded>& all) {
   for (const Recorded& one : all)
     for (size_t s = 1; s < segments; ++s)
       require(one.cut.size() == segments + 1 && one.gatherer(s).name() == all[0].gatherer(s).name(),
-              "[run] expected the same cycle operations in every micro-batch, got different ones");
+              "[run] expected one order of cycle operations, got another; build each loss alike");
 }
 
 void check_choices(const CycleState& state) {
@@ -78,7 +78,7 @@ void Cycle::run_whole(std::span<const int64_t> samples, std::span<const Piece> t
       const TapeScope scope(tape.get());
       Loss recorded = loss(first, count);
       require(recorded.sum().node() && recorded.sum().node()->index >= 0,
-              "[run] expected a loss made by operations on parameters, got a constant");
+              "[run] expected a loss made of parameters, got a constant; compute it by the model");
       static_cast<OperationNode&>(*recorded.sum().node()).last_use = tape->size();
       auto cut = cuts(*tape);
       all.push_back({std::move(tape), std::move(recorded), std::move(cut)});

@@ -79,7 +79,8 @@ bool Tensor::is_contiguous() const {
 }
 
 void* Tensor::address(DType expected) {
-  require(dtype_ == expected, "[tensor] expected dtype ", dtype_, " for its data, got ", expected);
+  require(dtype_ == expected, "[tensor] expected dtype ", dtype_, " for its data, got ", expected,
+          "; try to_vector()");
   require(!*this || device_.on_host(), "[tensor] expected memory that the host can read, got ",
           device_, "; try to_vector(), or to(Device::cpu())");
   return start();

@@ -107,7 +107,7 @@ SafetensorsFile open_verified(const std::string& path, bool& other_format) {
             "', got none; was it written by a checkpoint?");
     const std::string_view sum(reinterpret_cast<const char*>(file.file().data()) + *place, digits);
     require(sum == checksum(file.file(), *place), "[checkpoint] expected the contents of '", path,
-            "' to have the checksum they were written with, got another: the file is damaged");
+            "' to have the checksum they were written with, got another; try an older file");
   }
   other_format = version != format;
   require(!other_format, "[checkpoint] expected format ", format, " in '", path, "', got format ",

@@ -98,7 +98,7 @@ class Loading {
   void take(const std::string& key, int64_t& part) {
     const auto value = parse_integer(stored(key));
     require(value.has_value(), "[checkpoint] expected a whole number for ", key, " in '", path_,
-            "', got '", stored(key), "'");
+            "', got '", stored(key), "'; was the file edited?");
     old_integers_.emplace(key, part);
     part = *value;
   }

@@ -48,7 +48,8 @@ struct DropoutOp {
 
 Var embedding(const Var& table, const Tensor& ids) {
   require(table.shape().rank == 2, "[embedding] expected a table [V, C], got ", table.shape());
-  require(ids.dtype() == DType::i32, "[embedding] expected ids i32, got ", ids.dtype());
+  require(ids.dtype() == DType::i32, "[embedding] expected ids i32, got ", ids.dtype(),
+          "; try int32_t");
   check_ids("embedding", ids, table.shape()[0]);
   Shape shape = ids.shape();
   shape.push_back(table.shape()[1]);

@@ -106,7 +106,7 @@ struct SquaredErrorOp {
 
 Tensor flat_targets(const char* what, const Shape& rows, const Tensor& targets) {
   require(targets.dtype() == DType::i32, "[cross_entropy] expected targets i32, got ",
-          targets.dtype());
+          targets.dtype(), "; try int32_t");
   require(rows.rank > 0 && rows.elements() / std::max<int64_t>(rows[-1], 1) == targets.elements(),
           "[cross_entropy] expected a target for each row of the ", what, " ", rows,
           ", got targets ", targets.shape());

@@ -37,7 +37,8 @@ void Ema::update(const StepReport& report) {
 }
 
 void Ema::visit(Visitor& part) {
-  require_order(!swapped_, "[ema] expected to be saved or loaded outside of an EmaScope");
+  require_order(!swapped_,
+                "[ema] expected to be saved or loaded outside of an EmaScope; end it first");
   for (size_t i = 0; i < averages_.size(); ++i) part(parameters_.list[i]->name, averages_[i]);
 }
 
@@ -51,7 +52,7 @@ void Ema::swap() {
 }
 
 EmaScope::EmaScope(Ema& ema) : ema_(ema) {
-  require_order(!ema.swapped_, "[ema] expected one EmaScope at a time, got another");
+  require_order(!ema.swapped_, "[ema] expected one EmaScope at a time, got another; end the first");
   ema.swap();
 }
 

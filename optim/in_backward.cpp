@@ -21,7 +21,7 @@ struct InBackward final : Consumption {
         const auto& parameter = one->parameters().list[i];
         require(places.emplace(parameter.get(), Place{one, i}).second,
                 "[in_backward] expected each parameter in one optimizer, got ", parameter->name,
-                " in two");
+                " in two; leave it to one");
       }
   }
   std::string_view name() const override { return "in_backward"; }
@@ -35,12 +35,13 @@ struct InBackward final : Consumption {
     for (const auto& one : parameters.list)
       require(one->frozen || places.contains(one.get()),
               "[in_backward] expected each of the cycle's parameters in an optimizer, got ",
-              one->name, " in none");
+              one->name, " in none; add it to one, or freeze it");
   }
   void consume(GradBuffer& buffer, Step step, double divisor) override {
     const auto found = places.find(buffer.parameter_state().get());
     require(found != places.end(), "[in_backward] expected parameters that are in an optimizer or ",
-            "frozen, got ", buffer.parameter(), ", which was frozen when the cycle was made");
+            "frozen, got ", buffer.parameter(),
+            ", which was frozen when the cycle was made; make a new cycle");
     const CycleIndex index = buffer.facts().index;
     if (begun != index)  // what may throw comes first, and finds the model whole
       for (const Optimizer* one : optimizers)

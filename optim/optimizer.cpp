@@ -141,7 +141,7 @@ void check_partition(const Gathered& gathered, std::span<Optimizer* const> optim
   for (const Optimizer* optimizer : optimizers)
     for (const auto& one : optimizer->parameters().list) {
       require(++owners[one.get()] == 1, "[step] expected each parameter in one optimizer, got ",
-              one->name, " in two");
+              one->name, " in two; leave it to one");
       require(gathered.sum_of.contains(one.get()) || one->frozen,
               "[step] expected parameters of the cycle, got ", one->name,
               ", which is not; add it to the cycle");
@@ -149,7 +149,7 @@ void check_partition(const Gathered& gathered, std::span<Optimizer* const> optim
   for (const auto& [parameter, sum] : gathered.sum_of)
     require(owners.contains(parameter) || parameter->frozen,
             "[step] expected each of the cycle's parameters in an optimizer, got ", parameter->name,
-            " in none");
+            " in none; add it to one, or freeze it");
 }
 
 }  // namespace

@@ -54,13 +54,6 @@ void matmul(const kernel::Matmul& args, void* workspace) {
 
 namespace {
 
-kernel::Matmul product_of(const kernel::MatmulUnary& args) {
-  return {args.a, args.b, args.z, Write::set, args.bias};
-}
-kernel::Matmul product_of(const kernel::MatmulUnaryBackward& args) {
-  return {args.a, args.b, args.dz, Write::set};
-}
-
 void run_activated(const kernel::Matmul& args, const Activation& activation, void* workspace) {
   const Product p(args, &activation);
   if (p.M == 0 || p.N == 0) return;
@@ -74,17 +67,18 @@ void run_activated(const kernel::Matmul& args, const Activation& activation, voi
 }  // namespace
 
 size_t matmul_unary_workspace(const kernel::MatmulUnary& args) {
-  return matmul_workspace(product_of(args));
+  return matmul_workspace({args.a, args.b, args.z, Write::set, args.bias});
 }
 size_t matmul_unary_backward_workspace(const kernel::MatmulUnaryBackward& args) {
-  return matmul_workspace(product_of(args));
+  return matmul_workspace({args.a, args.b, args.dz, Write::set});
 }
 
 void matmul_unary(const kernel::MatmulUnary& args, void* workspace) {
-  run_activated(product_of(args), {args.formula, {}, args.y}, workspace);
+  const kernel::Matmul product{args.a, args.b, args.z, Write::set, args.bias};
+  run_activated(product, {args.formula, {}, args.y}, workspace);
 }
 void matmul_unary_backward(const kernel::MatmulUnaryBackward& args, void* workspace) {
-  run_activated(product_of(args), {args.formula, args.z, args.y}, workspace);
+  run_activated({args.a, args.b, args.dz, Write::set}, {args.formula, args.z, args.y}, workspace);
 }
 
 }  // namespace accrue::cpu

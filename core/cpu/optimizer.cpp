@@ -67,16 +67,11 @@ void sgd_range(const kernel::SgdItem& item, const update::Sgd<float>& rule, Sum 
   const update::Sgd<float> sgd = rule;
 #pragma omp simd
   for (int64_t i = first; i < last; ++i) {
-    float updated;
-    if constexpr (has_velocity) {
-      float u = velocity[i];
-      updated = sgd(float(sum[i]), weight[i], u);
-      velocity[i] = u;
-    } else {
-      updated = sgd(float(sum[i]), weight[i]);
-    }
-    weight[i] = updated;
-    refresh(copy, i, updated);
+    if constexpr (has_velocity)
+      weight[i] = sgd(float(sum[i]), weight[i], velocity[i]);
+    else
+      weight[i] = sgd(float(sum[i]), weight[i]);
+    refresh(copy, i, weight[i]);
   }
 }
 

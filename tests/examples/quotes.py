@@ -12,6 +12,7 @@ Above a block of a page:
     <!-- code of NAME -->    the block is what stands between the marks "Tutorial begin" and
                              "Tutorial end" of examples/tutorial/NAME.cpp
 """
+import os
 import re
 import subprocess
 import sys
@@ -110,8 +111,9 @@ def main():
 
     def output_of(name):
         if name not in outputs:
+            # The pages' bytes of workspace are those of two threads.
             run = subprocess.run([Path(sys.argv[1]) / name], capture_output=True, text=True,
-                                 timeout=300, check=True)
+                                 timeout=300, check=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
             outputs[name] = run.stdout
         return outputs[name]
 

@@ -162,7 +162,7 @@ void assign(const Parameters& to, const Parameters& from) {
     ParameterState &a = *to.list[i], &b = *from.list[i];
     require(a.shape == b.shape, "[assign] expected shape ", a.shape, " for ", a.name, ", got ",
             b.shape);
-    require_order(a.master && b.master, "[assign] expected initialised models");
+    require_order(a.master && b.master, "[assign] expected initialised models; call initialize()");
     const Tensor from = b.master.to(a.master.device());
     launch(a.master.device(), kernel::Copy{from.in(), a.master.out(), Write::set});
     a.changed();

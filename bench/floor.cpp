@@ -51,7 +51,7 @@ double time_gemm(const Gemm& g, bool a_transposed, bool b_transposed, int64_t la
     all.push_back({random_matrix(g.m, g.k, g.in, a_transposed, device),
                    random_matrix(g.k, g.n, g.in, b_transposed, device),
                    random_matrix(g.m, g.n, g.out, false, device)});
-    if (g.weight && g.in != DType::f32) all.back().b.keep_packs();
+    if (g.weight) all.back().b.keep_packs();
   }
   const double sweep = seconds_per_call(device, repeats, [&] {
     for (Operands& one : all)

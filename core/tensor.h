@@ -173,7 +173,7 @@ class Tensor {
 Tensor empty_like(const Tensor&);
 
 /// What a backend makes of a weight (a packed layout): kept for the cycle, made again when the
-/// weight changes. The memory stays where it is.
+/// weight changes. The memory stays where it is. For one thread's products at a time.
 class Packs {
  public:
   struct Entry {

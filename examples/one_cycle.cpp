@@ -116,10 +116,7 @@ void run(Options o) {
   omp_set_num_threads(static_cast<int>(o.threads));
   const auto [tokens, tokenizer] = Tokens::from_file(o.data, TokenizerKind::character);
   o.model.vocabulary = tokenizer.vocabulary();
-  Gpt model(o.model);
   const Device device = device_named(o.device);
-  initialize(model, {device}, o.seed);
-  const AdamW optimizer(parameters(model));  // not stepped: its memory is part of the picture
   TokenLoader loader(
       tokens,
       {.context = o.model.context, .batch = o.effective_batch, .seed = o.seed, .device = device});
@@ -130,8 +127,13 @@ void run(Options o) {
   int log_error = 0;
   std::vector<Column> columns;
   Json cycles = Json::array();
+  int64_t elements = 0;
   for (int64_t k : {1, 2, 4, 8}) {
     if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\r\033[KK = %lld", static_cast<long long>(k));
+    Gpt model(o.model);  // anew, without the copies that another K kept
+    initialize(model, {device}, o.seed);
+    const AdamW optimizer(parameters(model));  // not stepped: its memory is part of the picture
+    elements = parameters(model).elements();
     columns.push_back(compute(model, o, batch, o.effective_batch / k));
     columns.back().difference = largest_difference(columns.back(), columns.front());
     cycles.push_back(to_json(columns.back()));
@@ -140,11 +142,11 @@ void run(Options o) {
   }
   if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\r\033[K");
   print(columns);
-  std::printf("%s\n", Json{{"effective_batch", o.effective_batch},
-                           {"parameters", parameters(model).elements()},
-                           {"cycles", cycles}}
-                          .dump()
-                          .c_str());
+  std::printf(
+      "%s\n",
+      Json{{"effective_batch", o.effective_batch}, {"parameters", elements}, {"cycles", cycles}}
+          .dump()
+          .c_str());
   if (!log) fail_log(o.log, log_error);
 }
 

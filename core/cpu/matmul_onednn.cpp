@@ -199,8 +199,8 @@ Primitive* find_primitive(const Product& p) {
   const In& bias = p.args.bias;
   if (bias && (bias.dtype == DType::f16 || (bias.strides[0] != 1 && p.N > 1))) return nullptr;
   if (p.plain(DType::f32, DType::f32)) {
-    // sgemm packs b at each call, which counts where few rows share it. Beyond the second-level
-    // cache a kept layout gains nothing and costs as much memory as the weight.
+    // sgemm packs b at each call, which counts where few rows share it. A layout of a weight beyond
+    // the second-level cache gains nothing over sgemm's, and costs as much memory as the weight.
     constexpr int64_t few_rows = 128, small_weight = 1 << 19;
     const bool kept = p.args.b.packs && p.M > 1 && p.M <= few_rows && p.K * p.N <= small_weight;
     return kept ? find(p, true) : nullptr;

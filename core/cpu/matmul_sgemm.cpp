@@ -1,5 +1,5 @@
-// Matrix products by dnnl_sgemm, where need be of copies: of f32 numbers, kept for a weight, else
-// in the workspace; with rows that lie where the caches bear them.
+// Matrix products by dnnl_sgemm, where need be of copies in f32, in the order that it likes, with
+// rows that lie where the caches bear them: kept with the weight, or in the workspace.
 #include <omp.h>
 
 #include <algorithm>
@@ -42,7 +42,7 @@ int bands_of(const Product& p, bool columns) {
 }
 
 /// Rows of b that lie a multiple of 1 KiB apart evict one another from the caches where they are
-/// not packed: a copy pays. It is made for each product, as those of all weights would be too much.
+/// not packed: a copy pays. Kept for the cycle, it would gain little more for as much memory.
 bool collides(const Product& p) {
   return !p.b.transposed && p.b.ld % 256 == 0 && p.M >= 64 && p.K * p.N <= 1 << 22 &&
          !packs(p.M / bands_of(p, false), p.N);
@@ -62,8 +62,9 @@ int64_t copied_floats(const In& in, const MatrixLayout& layout) {
 /// Whether a small weight's transpose is kept: dnnl_sgemm would turn b in each product, which fewer
 /// rows hardly feel and more repay.
 bool turns(const Product& p) {
-  return p.args.b.packs && p.args.b.dtype == DType::f32 && p.b.transposed && p.M >= 64 &&
-         p.M <= 512 && p.K * p.N < 1 << 20;
+  constexpr int64_t few_rows = 64, many_rows = 512, large_weight = 1 << 20;
+  return p.args.b.packs && p.args.b.dtype == DType::f32 && p.b.transposed && p.M >= few_rows &&
+         p.M <= many_rows && p.K * p.N < large_weight;
 }
 
 /// The order of b's copy: of b's own memory, so that x·W and dy·Wᵀ share a weight's, unless turned.

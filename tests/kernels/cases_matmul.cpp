@@ -200,8 +200,40 @@ std::string name_of_product(DType dtype, kernel::UnaryFormula f, int64_t M, int6
 
 }  // namespace
 
+namespace {
+
+/// multiply(stage, M, b) of a weight that keeps layouts of itself: twice, and after a change.
+template <class Multiply>
+void add_weights(Cases& cases, const Multiply& multiply) {
+  for (DType dtype : activation_types)
+    for (int64_t M : {33, 130})
+      for (bool transposed : {false, true})
+        cases.push_back(
+            {text(dtype, transposed ? " transposed" : "", " weight with packs, ", M, " rows"),
+             [=](Stage& stage) {
+               Tensor weight = stage.random({40, 256}, dtype);
+               weight.keep_packs();
+               const Tensor b = transposed ? weight.transpose(0, 1) : weight;
+               multiply(stage, M, b);
+               multiply(stage, M, b);
+               const Tensor other = stage.random(weight.shape(), dtype);
+               launch(Device::reference(), kernel::Copy{other.in(), weight.out(), Write::set});
+               weight.keep_packs().invalidate();
+               multiply(stage, M, b);
+             }});
+}
+
+}  // namespace
+
 Cases matmul_unary_cases() {
   Cases cases;
+  add_weights(cases, [](Stage& stage, int64_t M, const Tensor& b) {
+    const int64_t K = b.shape()[0], N = b.shape()[1];
+    const Tensor a = stage.random({M, K}, b.dtype()), bias = stage.random({N}, b.dtype());
+    Tensor z = stage.out({M, N}, b.dtype(), Write::set, bound_of(K));
+    Tensor y = stage.out({M, N}, b.dtype(), Write::set, after_product(K));
+    stage.launch(kernel::MatmulUnary{formulas[0], a.in(), b.in(), bias.in(), z.out(), y.out()});
+  });
   for_each_product([&](DType dtype, kernel::UnaryFormula formula, int64_t M, int64_t N, int64_t K,
                        bool transposed) {
     cases.push_back({name_of_product(dtype, formula, M, N, K, transposed), [=](Stage& stage) {
@@ -220,6 +252,14 @@ Cases matmul_unary_cases() {
 
 Cases matmul_unary_backward_cases() {
   Cases cases;
+  add_weights(cases, [](Stage& stage, int64_t M, const Tensor& b) {
+    const int64_t K = b.shape()[0], N = b.shape()[1];
+    const Tensor a = stage.random({M, K}, b.dtype()), z = stage.random({M, N}, b.dtype(), 6);
+    Tensor dz = stage.out({M, N}, b.dtype(), Write::set, after_product(K));
+    Tensor y = stage.out({M, N}, b.dtype(), Write::set, {16, 6});
+    stage.launch(
+        kernel::MatmulUnaryBackward{formulas[0], a.in(), b.in(), z.in(), dz.out(), y.out()});
+  });
   for_each_product([&](DType dtype, kernel::UnaryFormula formula, int64_t M, int64_t N, int64_t K,
                        bool transposed) {
     cases.push_back({name_of_product(dtype, formula, M, N, K, transposed), [=](Stage& stage) {

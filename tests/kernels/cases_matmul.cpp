@@ -209,7 +209,8 @@ void add_weights(Cases& cases, const Multiply& multiply) {
     for (int64_t M : {33, 130})
       for (bool transposed : {false, true})
         cases.push_back(
-            {text(dtype, transposed ? " transposed" : "", " weight with packs, ", M, " rows"),
+            {text(dtype, " formula 0 ", transposed ? "transposed " : "", "weight with packs, ", M,
+                  " rows"),
              [=](Stage& stage) {
                Tensor weight = stage.random({40, 256}, dtype);
                weight.keep_packs();

@@ -39,7 +39,7 @@ MicroScope::MicroScope(std::shared_ptr<CycleState> state, std::span<const int64_
       tape_(state_->tape(Tape::Run::at_once, samples)),
       scope_(tape_.get()) {
   state_->require_edge("begin");
-  require(!samples.empty(), "[begin] expected a micro-batch with samples; leave out empty ones");
+  require(!samples.empty(), "[begin] expected a micro-batch with samples, got none; leave it out");
   state_->begin_micro_batch(static_cast<int64_t>(samples.size()));
   ticket_ = ++state_->scopes;
 }

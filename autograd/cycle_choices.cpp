@@ -154,7 +154,7 @@ std::vector<Cycle::Piece> Cycle::pieces(std::span<const int64_t> samples, MicroS
   const bool granules = state_->options.reproducible != Reproducible::run;
   const int64_t step = granules ? state_->options.granule : size.samples;
   require_order(!granules || state_->samples_done % step == 0,
-                "[run] expected granules of the size that the cycle was begun with, got ", step);
+                "[run] expected the granules that this cycle began with, got others of ", step);
   state_->batch = batch;
   state_->batch_size = n;
   state_->declared = declared;

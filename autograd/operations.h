@@ -30,6 +30,7 @@ Var gelu(const Var& x);
 Var silu(const Var& x);
 /// max(x, 0); the gradient at 0 is 0.
 Var relu(const Var& x);
+/// (eˣ − e⁻ˣ)/(eˣ + e⁻ˣ).
 Var tanh(const Var& x);
 
 /// The same numbers in another shape, uncopied; one size may be −1.

@@ -37,7 +37,7 @@ void Tape::run(int32_t first, int32_t last, Keep keep) {
 
 void Tape::begin_interval() {
   if (run_ != Run::at_once) return;  // all of such a tape is run again anyway
-  require_order(!in_interval_, "[recompute] expected none inside another; leave the inner out");
+  require_order(!in_interval_, "[recompute] expected none inside another, got one; leave that out");
   intervals_.push_back({size(), size()});
   in_interval_ = true;
 }

@@ -74,7 +74,8 @@ struct Stack {
 
   /// The next leaf; without memory: zero.
   void push(const Tensor& leaf) {
-    require(depth < most_levels, "[tree] expected at most 2⁴⁸ micro-batches");
+    require(depth < most_levels,
+            "[tree] expected at most 2⁴⁸ micro-batches, got more; try larger ones");
     buffer.slot(level(depth)) = leaf;
     if (leaf) present |= int64_t{1} << depth;
     ++depth;

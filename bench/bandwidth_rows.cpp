@@ -110,52 +110,51 @@ BandwidthCall rope(const Made& made) {
   return made.call(bytes_of({x, y}), Rope{x.in(), y.out(), Write::set, 10000, false}, {x, y});
 }
 
+BandwidthCall copy(const Made& made, DType from) {
+  const Tensor x = made.random(made.matrix(width), from);
+  Tensor y = made.random(x.shape());
+  return made.call(bytes_of({x, y}), Copy{x.in(), y.out(), Write::set}, {x, y});
+}
+
+BandwidthCall residual_add(const Made& made) {
+  const Tensor a = made.random(made.matrix(width)), b = made.random(a.shape());
+  Tensor y = made.random(a.shape());
+  return made.call(bytes_of({a, b, y}),
+                   Binary{BinaryFormula::add, a.in(), b.in(), y.out(), Write::set}, {a, b, y});
+}
+
+BandwidthCall bias_gradient(const Made& made) {
+  const Tensor x = made.random(made.matrix(width));
+  Tensor y = made.random({width}, DType::f32);
+  return made.call(bytes_of({x}), SumTo{x.in(), y.out(), Write::add}, {x, y});
+}
+
+BandwidthCall unary(const Made& made, UnaryFormula formula) {
+  const Tensor x = made.random(made.matrix(width));
+  Tensor y = made.random(x.shape());
+  return made.call(bytes_of({x, y}), Unary{formula, x.in(), y.out()}, {x, y});
+}
+
+BandwidthCall slope(const Made& made, UnaryFormula formula) {
+  const Tensor x = made.random(made.matrix(width)), dy = made.random(x.shape());
+  Tensor dx = made.random(x.shape());
+  return made.call(bytes_of({x, dy, dx}),
+                   UnaryBackward{formula, x.in(), dy.in(), {dx.out(), Write::set}}, {x, dy, dx});
+}
+
 }  // namespace
 
 std::vector<BandwidthRow> activation_rows(const KernelSizes& sizes) {
   const Made made{sizes};
-  const auto unary = [made](UnaryFormula formula) {
-    const Tensor x = made.random(made.matrix(width));
-    Tensor y = made.random(x.shape());
-    return made.call(bytes_of({x, y}), Unary{formula, x.in(), y.out()}, {x, y});
-  };
-  const auto slope = [made](UnaryFormula formula) {
-    const Tensor x = made.random(made.matrix(width)), dy = made.random(x.shape());
-    Tensor dx = made.random(x.shape());
-    return made.call(bytes_of({x, dy, dx}),
-                     UnaryBackward{formula, x.in(), dy.in(), {dx.out(), Write::set}}, {x, dy, dx});
-  };
   return {
-      {"copy",
-       [made] {
-         const Tensor x = made.random(made.matrix(width));
-         Tensor y = made.random(x.shape());
-         return made.call(bytes_of({x, y}), Copy{x.in(), y.out(), Write::set}, {x, y});
-       }},
-      {"copy from f32",
-       [made] {
-         const Tensor x = made.random(made.matrix(width), DType::f32);
-         Tensor y = made.random(x.shape());
-         return made.call(bytes_of({x, y}), Copy{x.in(), y.out(), Write::set}, {x, y});
-       }},
-      {"residual add",
-       [made] {
-         const Tensor a = made.random(made.matrix(width)), b = made.random(a.shape());
-         Tensor y = made.random(a.shape());
-         return made.call(bytes_of({a, b, y}),
-                          Binary{BinaryFormula::add, a.in(), b.in(), y.out(), Write::set},
-                          {a, b, y});
-       }},
-      {"bias gradient",
-       [made] {
-         const Tensor x = made.random(made.matrix(width));
-         Tensor y = made.random({width}, DType::f32);
-         return made.call(bytes_of({x}), SumTo{x.in(), y.out(), Write::add}, {x, y});
-       }},
-      {"gelu", [unary] { return unary(UnaryFormula::gelu); }},
-      {"gelu backward", [slope] { return slope(UnaryFormula::gelu); }},
-      {"silu", [unary] { return unary(UnaryFormula::silu); }},
-      {"silu backward", [slope] { return slope(UnaryFormula::silu); }},
+      {"copy", [made] { return copy(made, made.sizes.dtype); }},
+      {"copy from f32", [made] { return copy(made, DType::f32); }},
+      {"residual add", [made] { return residual_add(made); }},
+      {"bias gradient", [made] { return bias_gradient(made); }},
+      {"gelu", [made] { return unary(made, UnaryFormula::gelu); }},
+      {"gelu backward", [made] { return slope(made, UnaryFormula::gelu); }},
+      {"silu", [made] { return unary(made, UnaryFormula::silu); }},
+      {"silu backward", [made] { return slope(made, UnaryFormula::silu); }},
       {"layer norm", [made] { return norm(made, true); }},
       {"add, layer norm", [made] { return add_norm(made); }},
       {"layer norm backward", [made] { return norm_backward(made, true); }},
@@ -214,86 +213,97 @@ std::vector<BandwidthRow> loss_rows(const KernelSizes& sizes) {
   };
 }
 
+namespace {
+
+Tensor weights(const Made& made, DType dtype = DType::f32) {
+  return made.random({made.elements(DType::f32)}, dtype);
+}
+
+BandwidthCall fold_f32(const Made& made) {
+  Tensor sum = weights(made);
+  const Tensor x = weights(made, made.sizes.dtype);
+  return made.call(bytes_of({sum, sum, x}), Map<fold::Add>{{}, {sum.out()}, {x.in()}}, {sum, x});
+}
+
+BandwidthCall fold_kahan(const Made& made) {
+  Tensor sum = weights(made), carry = weights(made);
+  const Tensor x = weights(made, made.sizes.dtype);
+  return made.call(2 * bytes_of({sum, carry}) + bytes_of({x}),
+                   Map<fold::Kahan>{{}, {sum.out(), carry.out()}, {x.in()}}, {sum, carry, x});
+}
+
+BandwidthCall fold_bf16_stochastic(const Made& made) {
+  Tensor sum = weights(made, DType::bf16);
+  const Tensor x = weights(made, made.sizes.dtype);
+  return made.call(bytes_of({sum, sum, x}), StochasticAdd{x.in(), sum.out(), Write::add, key},
+                   {sum, x});
+}
+
+BandwidthCall fold_fixed_point(const Made& made) {
+  const Device device = made.sizes.device;
+  const Tensor x = weights(made, made.sizes.dtype);
+  Tensor total(x.shape(), DType::i64, device), largest({1}, DType::f64, device);
+  const FixedPointAdd first{x.in(), total.out(), largest.out(), Write::set, 0x1p30};
+  launch(device, first);
+  FixedPointAdd args = first;
+  args.write = Write::add;
+  return made.call(2 * bytes_of({total}) + bytes_of({x}), args, {x, total, largest});
+}
+
+BandwidthCall average(const Made& made) {
+  Tensor mean = weights(made);
+  const Tensor x = weights(made);
+  return made.call(2 * bytes_of({mean}) + bytes_of({x}),
+                   Map<fold::Average>{{0.001}, {mean.out()}, {x.in()}}, {mean, x});
+}
+
+BandwidthCall squared_norm(const Made& made) {
+  const Tensor x = weights(made);
+  Tensor result({1}, DType::f64, made.sizes.device);
+  const auto ins = std::make_shared<std::vector<In>>(1, x.in());
+  return {[device = made.sizes.device, ins, x, result]() mutable {
+            launch(device, Dot{*ins, *ins, result.out()});
+          },
+          bytes_of({x})};
+}
+
+BandwidthCall sgd_momentum(const Made& made) {
+  const Tensor sum = weights(made);
+  Tensor weight = weights(made), velocity = weights(made), copy = weights(made, DType::bf16);
+  const auto items = std::make_shared<std::vector<SgdItem>>(
+      1, SgdItem{sum.in(), weight.out(), velocity.out(), copy.out()});
+  return {[device = made.sizes.device, items, alive = std::vector{sum, weight, velocity, copy}] {
+            launch(device, Sgd{*items, 1, 1e-6, 0.9, 0.1, false});
+          },
+          bytes_of({sum, weight, weight, velocity, velocity, copy})};
+}
+
+BandwidthCall adamw(const Made& made) {
+  const Tensor sum = weights(made);
+  Tensor weight = weights(made), mean = weights(made), copy = weights(made, DType::bf16);
+  Tensor variance = made.positive(sum.shape());
+  const auto items = std::make_shared<std::vector<AdamItem>>(
+      1, AdamItem{sum.in(), weight.out(), mean.out(), variance.out(), copy.out()});
+  return {
+      [device = made.sizes.device, items, alive = std::vector{sum, weight, mean, variance, copy}] {
+        launch(device, Adam{*items, 1, 1e-6, 0.9, 0.1, 0.95, 0.05, 1e-8, 0.1, 0.5, 0.5, true});
+      },
+      bytes_of({sum, weight, weight, mean, mean, variance, variance, copy})};
+}
+
+}  // namespace
+
 std::vector<BandwidthRow> weight_rows(const KernelSizes& sizes) {
   const Made made{sizes};
-  const Shape all{made.elements(DType::f32)};
-  const auto f32 = [made, all] { return made.random(all, DType::f32); };
   return {
-      {"fold f32 += activations",
-       [made, all, f32] {
-         Tensor sum = f32();
-         const Tensor x = made.random(all);
-         return made.call(bytes_of({sum, sum, x}), Map<fold::Add>{{}, {sum.out()}, {x.in()}},
-                          {sum, x});
-       }},
-      {"fold kahan",
-       [made, all, f32] {
-         Tensor sum = f32(), carry = f32();
-         const Tensor x = made.random(all);
-         return made.call(2 * bytes_of({sum, carry}) + bytes_of({x}),
-                          Map<fold::Kahan>{{}, {sum.out(), carry.out()}, {x.in()}},
-                          {sum, carry, x});
-       }},
-      {"fold bf16, stochastic",
-       [made, all] {
-         Tensor sum = made.random(all, DType::bf16);
-         const Tensor x = made.random(all);
-         return made.call(bytes_of({sum, sum, x}),
-                          StochasticAdd{x.in(), sum.out(), Write::add, key}, {sum, x});
-       }},
-      {"fold fixed point",
-       [made, all] {
-         const Tensor x = made.random(all);
-         Tensor total(all, DType::i64, made.sizes.device),
-             largest({1}, DType::f64, made.sizes.device);
-         const FixedPointAdd first{x.in(), total.out(), largest.out(), Write::set, 0x1p30};
-         launch(made.sizes.device, first);
-         FixedPointAdd args = first;
-         args.write = Write::add;
-         return made.call(2 * bytes_of({total}) + bytes_of({x}), args, {x, total, largest});
-       }},
-      {"average",
-       [made, f32] {
-         Tensor average = f32();
-         const Tensor x = f32();
-         return made.call(2 * bytes_of({average}) + bytes_of({x}),
-                          Map<fold::Average>{{0.001}, {average.out()}, {x.in()}}, {average, x});
-       }},
-      {"squared norm",
-       [made, f32] {
-         const Tensor x = f32();
-         Tensor result({1}, DType::f64, made.sizes.device);
-         const auto ins = std::make_shared<std::vector<In>>(1, x.in());
-         return BandwidthCall{[made, ins, x, result]() mutable {
-                                launch(made.sizes.device, Dot{*ins, *ins, result.out()});
-                              },
-                              bytes_of({x})};
-       }},
-      {"sgd, momentum",
-       [made, all, f32] {
-         const Tensor sum = f32();
-         Tensor weight = f32(), velocity = f32(), copy = made.random(all, DType::bf16);
-         const auto items = std::make_shared<std::vector<SgdItem>>(
-             1, SgdItem{sum.in(), weight.out(), velocity.out(), copy.out()});
-         return BandwidthCall{[made, items, alive = std::vector{sum, weight, velocity, copy}] {
-                                launch(made.sizes.device, Sgd{*items, 1, 1e-6, 0.9, 0.1, false});
-                              },
-                              bytes_of({sum, weight, weight, velocity, velocity, copy})};
-       }},
-      {"adamw",
-       [made, all, f32] {
-         const Tensor sum = f32();
-         Tensor weight = f32(), mean = f32(), variance = made.positive(all),
-                copy = made.random(all, DType::bf16);
-         const auto items = std::make_shared<std::vector<AdamItem>>(
-             1, AdamItem{sum.in(), weight.out(), mean.out(), variance.out(), copy.out()});
-         return BandwidthCall{
-             [made, items, alive = std::vector{sum, weight, mean, variance, copy}] {
-               launch(made.sizes.device,
-                      Adam{*items, 1, 1e-6, 0.9, 0.1, 0.95, 0.05, 1e-8, 0.1, 0.5, 0.5, true});
-             },
-             bytes_of({sum, weight, weight, mean, mean, variance, variance, copy})};
-       }},
+      {"fold f32 += activations", [made] { return fold_f32(made); }},
+      {"fold kahan", [made] { return fold_kahan(made); }},
+      {"fold bf16, stochastic", [made] { return fold_bf16_stochastic(made); }},
+      {"fold fixed point", [made] { return fold_fixed_point(made); }},
+      {"average", [made] { return average(made); }},
+      {"squared norm", [made] { return squared_norm(made); }},
+      {"sgd, momentum", [made] { return sgd_momentum(made); }},
+      {"adamw", [made] { return adamw(made); }},
   };
 }
 

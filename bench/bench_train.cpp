@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../examples/command_line.h"
+#include "../examples/json.h"
 #include "engine.h"
 #include "floor.h"
 #include "profile.h"
@@ -118,67 +119,77 @@ double large_gemm_gflops(const Work& work) {
   return timed.rate();
 }
 
-nlohmann::json compare(const Work& work) {
-  const GptConfig& c = work.config;
-  const std::vector<Trained> trained = train(work);
-  const double flops_per_token =
-      6.0 * static_cast<double>(matmul_parameters(work)) + 6.0 * c.layers * c.width * c.context;
-  const double tokens = static_cast<double>(work.effective * c.context);
-  const double bandwidth = copy_bandwidth(work.device);
-  const double large = work.device.on_host() ? 0 : large_gemm_gflops(work);
-  Gpt counted(c);
+// AdamW's bytes at copy bandwidth: it reads sum, weight and two moments and writes three; copies in
+// 16 bits are written as well.
+double optimizer_seconds(const Work& work) {
+  Gpt counted(work.config);
   double elements = 0;
   Visitor count({.parameter = [&](const std::string&, Parameter& p) {
     elements += static_cast<double>(p.shape().elements());
   }});
   counted.visit(count);
-  // AdamW reads sum, weight and two moments and writes three; copies in 16 bits are written as
-  // well.
-  const double optimizer = elements * (28 + (work.dtype == DType::f32 ? 0 : 2)) / bandwidth;
+  return elements * (28 + (work.dtype == DType::f32 ? 0 : 2)) / copy_bandwidth(work.device);
+}
 
-  nlohmann::json rows;
-  for (const Trained& one : trained) {
-    const int64_t micro = one.micro_batch;
-    double gemm_seconds = 0, gemm_flops = 0, best_rate = large;
-    for (const TimedGemm& timed : one.gemms) {
-      const Gemm& gemm = timed.gemm();
-      std::fprintf(stderr, "  gemm %6ld x %6ld x %6ld %s%s %s x%-3ld %8.1f GFLOP/s\n",
-                   static_cast<long>(gemm.m), static_cast<long>(gemm.n), static_cast<long>(gemm.k),
-                   gemm.a_transposed ? "T" : "N", gemm.b_transposed ? "T" : "N",
-                   gemm.write == Write::set ? "set" : "add", static_cast<long>(gemm.times),
-                   timed.rate());
-      gemm_seconds += timed.seconds();
-      gemm_flops += gemm.flops();
-      best_rate = std::max(best_rate, timed.rate());
-    }
-    const double k = static_cast<double>((work.effective + micro - 1) / micro);
-    const double floor = gemm_seconds * k + optimizer;
-    const double seconds = one.seconds(), rate = flops_per_token * tokens / seconds * 1e-9;
-    nlohmann::json bytes;
-    for (int t = 0; t < tag_count; ++t) bytes[std::string(tag_names[t])] = one.memory.peak[t];
-    rows.push_back({{"micro_batch", micro},
-                    {"seconds_per_cycle", seconds},
-                    {"seconds_by_cycle", one.cycles},
-                    {"over_first", seconds / trained[0].seconds()},
-                    {"tokens_per_second", tokens / seconds},
-                    {"gflops", rate},
-                    {"floor_seconds", floor},
-                    {"over_floor", seconds / floor},
-                    {"gemm_gflops", gemm_flops / gemm_seconds * 1e-9},
-                    {"best_gemm_gflops", best_rate},
-                    {"of_best_gemm", rate / best_rate},
-                    {"optimizer_floor_seconds", optimizer},
-                    {"peak_bytes", bytes}});
-    if (work.device.backend->graphs)
-      rows.back().update({{"replayed", one.graphs.replayed},
-                          {"eager", one.graphs.eager},
-                          {"why_eager", one.graphs.why_eager}});
-    std::fprintf(stderr,
-                 "micro-batch %ld: %.4f s a cycle, %.0f tokens/s, %.0f GFLOP/s, %.3f x floor, "
-                 "%.2f of the best GEMM (%.0f)\n",
-                 static_cast<long>(micro), seconds, tokens / seconds, rate, seconds / floor,
-                 rate / best_rate, best_rate);
+void print(const Gemm& gemm, double rate) {
+  std::fprintf(stderr, "  gemm %6ld x %6ld x %6ld %s%s %s x%-3ld %8.1f GFLOP/s\n",
+               static_cast<long>(gemm.m), static_cast<long>(gemm.n), static_cast<long>(gemm.k),
+               gemm.a_transposed ? "T" : "N", gemm.b_transposed ? "T" : "N",
+               gemm.write == Write::set ? "set" : "add", static_cast<long>(gemm.times), rate);
+}
+
+// What all sizes of micro-batch share.
+struct Shared {
+  double optimizer_seconds, large_gemm_gflops, first_seconds;
+};
+
+nlohmann::json row_of(const Work& work, const Trained& one, const Shared& shared) {
+  const GptConfig& c = work.config;
+  double gemm_seconds = 0, gemm_flops = 0, best_rate = shared.large_gemm_gflops;
+  for (const TimedGemm& timed : one.gemms) {
+    print(timed.gemm(), timed.rate());
+    gemm_seconds += timed.seconds();
+    gemm_flops += timed.gemm().flops();
+    best_rate = std::max(best_rate, timed.rate());
   }
+  const int64_t micro = one.micro_batch;
+  const double flops_per_token =
+      6.0 * static_cast<double>(matmul_parameters(work)) + 6.0 * c.layers * c.width * c.context;
+  const double tokens = static_cast<double>(work.effective * c.context);
+  const double k = static_cast<double>((work.effective + micro - 1) / micro);
+  const double floor = gemm_seconds * k + shared.optimizer_seconds;
+  const double seconds = one.seconds(), rate = flops_per_token * tokens / seconds * 1e-9;
+  std::fprintf(stderr,
+               "micro-batch %ld: %.4f s a cycle, %.0f tokens/s, %.0f GFLOP/s, %.3f x floor, "
+               "%.2f of the best GEMM (%.0f)\n",
+               static_cast<long>(micro), seconds, tokens / seconds, rate, seconds / floor,
+               rate / best_rate, best_rate);
+  nlohmann::json row{{"micro_batch", micro},
+                     {"seconds_per_cycle", seconds},
+                     {"seconds_by_cycle", one.cycles},
+                     {"over_first", seconds / shared.first_seconds},
+                     {"tokens_per_second", tokens / seconds},
+                     {"gflops", rate},
+                     {"floor_seconds", floor},
+                     {"over_floor", seconds / floor},
+                     {"gemm_gflops", gemm_flops / gemm_seconds * 1e-9},
+                     {"best_gemm_gflops", best_rate},
+                     {"of_best_gemm", rate / best_rate},
+                     {"optimizer_floor_seconds", shared.optimizer_seconds},
+                     {"peak_bytes", examples::bytes_by_tag(one.memory)}};
+  if (work.device.backend->graphs)
+    row.update({{"replayed", one.graphs.replayed},
+                {"eager", one.graphs.eager},
+                {"why_eager", one.graphs.why_eager}});
+  return row;
+}
+
+nlohmann::json compare(const Work& work) {
+  const std::vector<Trained> trained = train(work);
+  const Shared shared{optimizer_seconds(work), work.device.on_host() ? 0 : large_gemm_gflops(work),
+                      trained[0].seconds()};
+  nlohmann::json rows;
+  for (const Trained& one : trained) rows.push_back(row_of(work, one, shared));
   return rows;
 }
 

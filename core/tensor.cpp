@@ -177,7 +177,7 @@ double Tensor::item() const {
 }
 
 Packs& Tensor::keep_packs() {
-  require(storage_ != nullptr, "[packs] expected a tensor with memory");
+  require(storage_ != nullptr, "[packs] expected a tensor with memory, got an empty one");
   if (!storage_->packs) storage_->packs = std::make_unique<Packs>();
   return *storage_->packs;
 }

@@ -22,7 +22,8 @@ Schedule LrRangeTest::schedule() const {
 }
 
 bool LrRangeTest::update(const StepReport& report) {
-  require_order(!divergence_, "[lr_range_test] expected no step after the divergence; stop there");
+  require_order(!divergence_,
+                "[lr_range_test] expected no step after the divergence, got one; stop there");
   if (report.skipped || !std::isfinite(report.mean_loss)) {
     divergence_ = report.learning_rate;
     return false;

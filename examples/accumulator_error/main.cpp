@@ -74,6 +74,23 @@ Json equal_terms() {
   return sums;
 }
 
+// Both files are written after minutes of work.
+void require_folders(const Options& o) {
+  for (const std::string& path : {o.csv, o.svg})
+    require(
+        path.empty() || access(std::filesystem::absolute(path).parent_path().c_str(), W_OK) == 0,
+        "[accumulator_error] expected a folder that can be written for '", path,
+        "', got none; try another file");
+}
+
+Json log_line(const Measured& row) {
+  return {{"gradients", row.gradients},
+          {"accumulator", row.accumulator},
+          {"micro_batches", row.micro_batches},
+          {"error", number(row.error)},
+          {"bound", number(row.bound)}};
+}
+
 void run(const Options& o) {
   ProgressLine line;
   const Progress show = [&line](const char* what, int64_t done, int64_t all) {
@@ -84,11 +101,7 @@ void run(const Options& o) {
   if (!o.log.empty()) log.open(o.log);
   if (log.fail()) fail_log(o.log);
   int log_error = 0;
-  for (const std::string& path : {o.csv, o.svg})  // written after minutes of work
-    require(
-        path.empty() || access(std::filesystem::absolute(path).parent_path().c_str(), W_OK) == 0,
-        "[accumulator_error] expected a folder that can be written for '", path,
-        "', got none; try another file");
+  require_folders(o);
   std::vector<Gradients> all{
       gpt_gradients(o.gradients, show),  // first: it may refuse the text
       drawn_gradients("one_sign", "g = 1 ± 0.3, rounded to bf16", 1, 0.3, o.gradients),
@@ -103,14 +116,7 @@ void run(const Options& o) {
     for (const Measured& row : some) {
       errors[row.gradients][row.accumulator][std::to_string(row.micro_batches)] = number(row.error);
       if (o.log.empty() || log_error != 0) continue;
-      log << Json{{"gradients", row.gradients},
-                  {"accumulator", row.accumulator},
-                  {"micro_batches", row.micro_batches},
-                  {"error", number(row.error)},
-                  {"bound", number(row.bound)}}
-                 .dump()
-          << std::endl;
-      if (!log) log_error = errno;
+      if (!(log << log_line(row).dump() << std::endl)) log_error = errno;
     }
     measured.insert(measured.end(), some.begin(), some.end());
   }

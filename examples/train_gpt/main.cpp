@@ -96,51 +96,44 @@ class Display {
 };
 
 // Steps, validations and checkpoints up to --steps. Throws Stopped where a signal ends it.
-Outcome train(Training& training, Saver& saver, Troubles& troubles) {
-  const Options& o = training.options;
+class Run {
+ public:
   // A cycle whose gradient was not finite is skipped, but counts: so a resumed run does no more.
-  const int64_t first = training.cycle.index().value;
-  Log log(o.log, training.unlogged.empty() ? first : first - 1);
-  Display display(training, first);
-  Outcome outcome;
-  const auto complete = [&](Json line) {
-    const int64_t step = line["step"];
-    const bool last = step == o.steps;
-    outcome.train_loss = line["loss"];
-    const bool validates = last || step % o.eval_interval == 0;
-    if (validates) {
-      const Validation& validation = outcome.validation.emplace(training.validate());
-      add(line, validation);
-      display.clear();
-      std::printf("step %lld: training loss %.4f, validation loss %.4f",
-                  static_cast<long long>(step), number(line["loss"]), validation.loss);
-      if (validation.averaged) std::printf(", of averaged weights %.4f", *validation.averaged);
-      std::printf("\n");
-      std::fflush(stdout);
-    }
-    troubles.watch([&] { log.write(line); });
-    training.unlogged.clear();
-    if (validates) training.require_loss(*outcome.validation);
-    saver.at_step(last);
-  };
-  if (!training.unlogged.empty())
-    complete(Json::parse(training.unlogged));  // stopped in validation
-  int64_t before = training.batch();
-  for (int64_t step = first + 1; step <= o.steps; ++step) {
+  Run(Training& training, Saver& saver, Troubles& troubles)
+      : training_(training),
+        saver_(saver),
+        troubles_(troubles),
+        first_(training.cycle.index().value),
+        batch_(training.batch()),
+        log_(training.options.log, training.unlogged.empty() ? first_ : first_ - 1),
+        display_(training, first_) {}
+
+  Outcome train() {
+    if (!training_.unlogged.empty())
+      complete(Json::parse(training_.unlogged));  // stopped in validation
+    for (int64_t step = first_ + 1; step <= training_.options.steps; ++step) take(step);
+    if (!outcome_.validation)  // nothing was left to do
+      training_.require_loss(outcome_.validation.emplace(training_.validate()));
+    return outcome_;
+  }
+
+ private:
+  void take(int64_t step) {
     const double began = seconds_now();
-    const int64_t batch = training.batch();
-    if (batch != std::exchange(before, batch)) {
-      display.clear();
+    const int64_t batch = training_.batch();
+    if (batch != std::exchange(batch_, batch)) {
+      display_.clear();
       std::printf("step %lld: batches of %lld sequences from here on\n",
                   static_cast<long long>(step), static_cast<long long>(batch));
       std::fflush(stdout);
     }
-    const int64_t samples = training.samples;  // a cycle under way has done some of the batch's
-    const StepReport report = training.step();
-    const double rate = static_cast<double>((training.samples - samples) * o.model.context) /
-                        (seconds_now() - began);
-    outcome.tokens_per_second.push_back(rate);
-    display.stepped(step, report.mean_loss, rate);
+    const int64_t samples = training_.samples;  // a cycle under way has done some of the batch's
+    const StepReport report = training_.step();
+    const double rate =
+        static_cast<double>((training_.samples - samples) * training_.options.model.context) /
+        (seconds_now() - began);
+    outcome_.tokens_per_second.push_back(rate);
+    display_.stepped(step, report.mean_loss, rate);
     Json line{{"step", step},
               {"loss", report.mean_loss},
               {"gradient_norm", report.gradient_norm},
@@ -148,15 +141,44 @@ Outcome train(Training& training, Saver& saver, Troubles& troubles) {
               {"batch", batch},
               {"tokens_per_second", rate},
               {"skipped", report.skipped}};
-    if (o.records) line["micro_batches"] = to_json(training.cycle.records());
-    if (const auto scale = training.noise_scale()) line["noise_scale"] = *scale;
-    training.unlogged = line.dump();
+    if (training_.options.records) line["micro_batches"] = to_json(training_.cycle.records());
+    if (const auto scale = training_.noise_scale()) line["noise_scale"] = *scale;
+    training_.unlogged = line.dump();
     complete(line);
   }
-  if (!outcome.validation)  // nothing was left to do
-    training.require_loss(outcome.validation.emplace(training.validate()));
-  return outcome;
-}
+
+  // What follows a step: its validation where one is due, its line of the log, its checkpoint.
+  void complete(Json line) {
+    const int64_t step = line["step"];
+    const bool last = step == training_.options.steps;
+    outcome_.train_loss = line["loss"];
+    const bool validates = last || step % training_.options.eval_interval == 0;
+    if (validates) validate(line);
+    troubles_.watch([&] { log_.write(line); });
+    training_.unlogged.clear();
+    if (validates) training_.require_loss(*outcome_.validation);
+    saver_.at_step(last);
+  }
+
+  void validate(Json& line) {
+    const Validation& validation = outcome_.validation.emplace(training_.validate());
+    add(line, validation);
+    display_.clear();
+    std::printf("step %lld: training loss %.4f, validation loss %.4f",
+                static_cast<long long>(line["step"]), number(line["loss"]), validation.loss);
+    if (validation.averaged) std::printf(", of averaged weights %.4f", *validation.averaged);
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+
+  Training& training_;
+  Saver& saver_;
+  Troubles& troubles_;
+  int64_t first_, batch_;
+  Log log_;
+  Display display_;
+  Outcome outcome_;
+};
 
 // Says where a signal stopped the run, and how to go on.
 int stop(const Training& training, const Troubles& troubles, const Stopped& stopped, bool saved) {
@@ -206,6 +228,23 @@ void begin(Training& training, Troubles& troubles) {
   }
 }
 
+Json result_of(const Training& training, const Outcome& outcome, double seconds) {
+  const MemoryUse use = training.options.device.backend->memory->use();
+  Json result;
+  add(result, *outcome.validation);
+  result.update({{"best_val_loss", training.best.item()},
+                 {"train_loss", outcome.train_loss},
+                 {"steps", training.cycle.step().value},
+                 {"skipped_cycles", skipped(training)},
+                 {"tokens_per_second", median(outcome.tokens_per_second)},
+                 {"seconds", seconds},
+                 {"parameters", parameters(training.model).elements()},
+                 {"peak_bytes", bytes_by_tag(use)},
+                 {"peak_bytes_total", use.peak_total},
+                 {"weights_sha256", training.weights_sha256()}});
+  return result;
+}
+
 int run(const Options& options) {
   const double began = seconds_now();
   omp_set_num_threads(static_cast<int>(options.threads));
@@ -223,7 +262,7 @@ int run(const Options& options) {
   std::optional<StopSignals> signals;
   if (!options.checkpoint.empty()) signals.emplace();
   try {
-    outcome = train(training, saver, troubles);
+    outcome = Run(training, saver, troubles).train();
   } catch (const Stopped& stopped) {
     return stop(training, troubles, stopped, saver.save_and_wait());
   } catch (...) {
@@ -244,19 +283,7 @@ int run(const Options& options) {
     const std::string sampled = '\n' + training.sample_text(options.sample) + "\n\n";
     std::fwrite(sampled.data(), 1, sampled.size(), stdout);
   }
-  const MemoryUse use = options.device.backend->memory->use();
-  Json result;
-  add(result, *outcome.validation);
-  result.update({{"best_val_loss", training.best.item()},
-                 {"train_loss", outcome.train_loss},
-                 {"steps", training.cycle.step().value},
-                 {"skipped_cycles", skipped(training)},
-                 {"tokens_per_second", median(outcome.tokens_per_second)},
-                 {"seconds", seconds_now() - began},
-                 {"parameters", parameters(training.model).elements()},
-                 {"peak_bytes", bytes_by_tag(use)},
-                 {"peak_bytes_total", use.peak_total},
-                 {"weights_sha256", training.weights_sha256()}});
+  const Json result = result_of(training, outcome, seconds_now() - began);
   std::printf("%s\n", result.dump().c_str());
   return troubles.report();
 }

@@ -78,6 +78,15 @@ struct Run {
   }
 };
 
+// As a bad disk would.
+void flip_a_bit(const fs::path& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(-100, std::ios::end);
+  const char byte = static_cast<char>(file.peek() ^ 1);
+  file.seekp(-100, std::ios::end);
+  file.put(byte);
+}
+
 void run(Device device) {
   const fs::path folder =
       fs::temp_directory_path() / ("accrue-tutorial-" + std::to_string(getpid()));
@@ -112,14 +121,7 @@ void run(Device device) {
   second.train(Step{4});
   std::printf("same bits:       %s\n", second.hash() == whole.hash() ? "yes" : "no");
 
-  {  // one bit of the newest file, as a bad disk would
-    std::fstream file(folder / "step-2-micro-2.safetensors",
-                      std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(-100, std::ios::end);
-    const char byte = static_cast<char>(file.peek() ^ 1);
-    file.seekp(-100, std::ios::end);
-    file.put(byte);
-  }
+  flip_a_bit(folder / "step-2-micro-2.safetensors");
   Run third(folder, device);
   third.checkpoint.load();
   std::printf("one bit flipped: %zu file passed over, resumed at %s\n",

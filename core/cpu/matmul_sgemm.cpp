@@ -70,7 +70,7 @@ bool turns(const Product& p) {
 /// The order of b's copy: of b's own memory, so that x·W and dy·Wᵀ share a weight's, unless turned.
 MatrixLayout copied_order(const Product& p) { return turns(p) ? MatrixLayout{p.b.ld} : p.b; }
 
-/// The weight b's copy, which lasts for its cycle; null where b is no weight or serves as it lies.
+/// The weight b's copy, made once a cycle; null where b is no weight or lies well as it is.
 /// No other route's layouts have such names.
 Packs::Entry* kept_of(const Product& p) {
   const bool lies = p.args.b.dtype == DType::f32 && !turns(p);

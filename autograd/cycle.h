@@ -19,7 +19,7 @@
 
 namespace accrue {
 
-/// Any struct that knows its samples' global indices and can be cut.
+/// Any struct that knows its samples' global indices, one for each row, and can be cut.
 template <class B>
 concept Batch = requires(const B& b, int64_t i) {
   { b.samples() } -> std::convertible_to<std::span<const int64_t>>;

@@ -40,8 +40,8 @@ Initial ones() {
 
 Tensor ParameterState::working() {
   require_order(static_cast<bool>(master),
-                "[parameter] expected an initialised parameter of shape ", shape,
-                ", got one without numbers; call initialize(model, {Device::cpu()}, Seed{1})");
+                "[parameter] expected an initialised parameter of shape ", shape, ", got one that ",
+                "is not; name it in visit(), then initialize(model, {Device::cpu()}, Seed{1})");
   if (compute == master.dtype()) return master;
   const TagScope tag(Tag::copies);
   // A dry run over a real model leaves the model as it is.

@@ -130,6 +130,10 @@ bool CommandLine::parse(int argc, char** argv) {
     return false;
   } catch (const CLI::ConversionError& error) {  // a number, but beyond its type
     throw WrongUsage(text(error.what(), ": expected a smaller number"));
+  } catch (const CLI::ExtrasError&) {
+    std::string words;
+    for (const std::string& word : app_->remaining()) words += ' ' + word;
+    throw WrongUsage("expected flags of this program, got what is not expected:" + words);
   } catch (const CLI::ParseError& error) {
     throw WrongUsage(error.what());
   }

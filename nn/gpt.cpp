@@ -55,7 +55,7 @@ AnyNorm::AnyNorm(NormKind kind, int64_t width) {
     rms.emplace(width);
 }
 
-Attention::Attention(const GptConfig& c)
+GptAttention::GptAttention(const GptConfig& c)
     : c_attn(c.width, 3 * c.width),
       c_proj(c.width, c.width, projection(c)),
       resid(c.dropout),
@@ -63,59 +63,60 @@ Attention::Attention(const GptConfig& c)
       p(c.dropout),
       turn(c.positions == Positions::rope) {}
 
-Var Attention::operator()(const Var& x) const {
+Var GptAttention::operator()(const Var& x) const {
   Var qkv = c_attn(x);
   if (turn) qkv = rope(qkv, heads);
   return resid(c_proj(causal_attention(qkv, heads, p, attn)));
 }
 
-void Attention::visit(Visitor& part) {
+void GptAttention::visit(Visitor& part) {
   part("c_attn", c_attn);
   part("c_proj", c_proj);
   part("attn_dropout", attn);
   part("resid_dropout", resid);
 }
 
-Mlp::Mlp(const GptConfig& c)
+GptMlp::GptMlp(const GptConfig& c)
     : c_fc(c.width, inner_width(c)),
       c_proj(inner_width(c), c.width, projection(c)),
       dropout(c.dropout) {
   if (c.activation == Activation::swiglu) c_gate.emplace(c.width, inner_width(c));
 }
 
-Var Mlp::operator()(const Var& x) const {
+Var GptMlp::operator()(const Var& x) const {
   if (c_gate) return dropout(c_proj(silu((*c_gate)(x)) * c_fc(x)));
   return dropout(gelu_mlp(x, c_fc.weight, c_fc.bias, c_proj.weight, c_proj.bias));
 }
 
-void Mlp::visit(Visitor& part) {
+void GptMlp::visit(Visitor& part) {
   part("c_fc", c_fc);
   part("c_gate", c_gate);
   part("c_proj", c_proj);
   part("dropout", dropout);
 }
 
-Block::Block(const GptConfig& c) : ln_1(c.norm, c.width), attn(c), ln_2(c.norm, c.width), mlp(c) {}
+GptBlock::GptBlock(const GptConfig& c)
+    : ln_1(c.norm, c.width), attn(c), ln_2(c.norm, c.width), mlp(c) {}
 
-Var Block::operator()(const Var& x) const {
+Var GptBlock::operator()(const Var& x) const {
   const auto [y, normed] = ln_2(x, attn(ln_1(x)));
   return y + mlp(normed);
 }
 
-void Block::visit(Visitor& part) {
+void GptBlock::visit(Visitor& part) {
   part("ln_1", ln_1);
   part("attn", attn);
   part("ln_2", ln_2);
   part("mlp", mlp);
 }
 
-Transformer::Transformer(const GptConfig& c)
+GptTransformer::GptTransformer(const GptConfig& c)
     : wte(c.vocabulary, c.width), drop(c.dropout), ln_f(c.norm, c.width), recompute(c.recompute) {
   if (c.positions == Positions::learned) wpe.emplace(c.context, c.width);
   for (int64_t i = 0; i < c.layers; ++i) h.emplace_back(c);
 }
 
-Var Transformer::operator()(const Tensor& ids) const {
+Var GptTransformer::operator()(const Tensor& ids) const {
   Var x = wte(ids);
   if (wpe) {
     const int64_t context = wpe->weight.shape()[0], length = ids.shape()[1];
@@ -138,7 +139,7 @@ Var Transformer::operator()(const Tensor& ids) const {
   return ln_f(x);
 }
 
-void Transformer::visit(Visitor& part) {
+void GptTransformer::visit(Visitor& part) {
   part("wte", wte);
   part("wpe", wpe);
   part("drop", drop);

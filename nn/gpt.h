@@ -43,7 +43,7 @@ struct AnyNorm {
   void visit(Visitor& part) { layer ? layer->visit(part) : rms->visit(part); }
 };
 
-struct Attention {
+struct GptAttention {
   Linear c_attn, c_proj;
   Dropout resid;
   RandomSite attn;
@@ -51,51 +51,51 @@ struct Attention {
   double p;
   bool turn;  // rotary positions
 
-  explicit Attention(const GptConfig& config);
+  explicit GptAttention(const GptConfig& config);
   Var operator()(const Var& x) const;
   void visit(Visitor& part);
 };
 
-struct Mlp {
+struct GptMlp {
   Linear c_fc;
   std::optional<Linear> c_gate;  // swiglu: silu(gate)·up
   Linear c_proj;
   Dropout dropout;
 
-  explicit Mlp(const GptConfig& config);
+  explicit GptMlp(const GptConfig& config);
   Var operator()(const Var& x) const;
   void visit(Visitor& part);
 };
 
-struct Block {
+struct GptBlock {
   AnyNorm ln_1;
-  Attention attn;
+  GptAttention attn;
   AnyNorm ln_2;
-  Mlp mlp;
+  GptMlp mlp;
 
-  explicit Block(const GptConfig& config);
+  explicit GptBlock(const GptConfig& config);
   /// x + attn(ln_1(x)), then + mlp(ln_2(·)). x [B, T, C].
   Var operator()(const Var& x) const;
   void visit(Visitor& part);
 };
 
 /// What Hugging Face calls "transformer".
-struct Transformer {
+struct GptTransformer {
   Embedding wte;
   std::optional<Embedding> wpe;
   Dropout drop;
-  std::vector<Block> h;
+  std::vector<GptBlock> h;
   AnyNorm ln_f;
   Recompute recompute;
 
-  explicit Transformer(const GptConfig& config);
+  explicit GptTransformer(const GptConfig& config);
   Var operator()(const Tensor& ids) const;
   void visit(Visitor& part);
 };
 
 struct Gpt {
   GptConfig config;
-  Transformer transformer;
+  GptTransformer transformer;
   std::optional<Embedding> lm_head;  // untied only
 
   explicit Gpt(const GptConfig& config);

@@ -138,7 +138,7 @@ Loss cross_entropy(const Var& hidden, const Var& head, const Tensor& targets, in
 Loss mean_squared_error(const Var& x, const Tensor& target) {
   require(x.shape() == target.shape() && x.dtype() == target.dtype(),
           "[mean_squared_error] expected one shape and dtype, got ", x.dtype(), " ", x.shape(),
-          " and ", target.dtype(), " ", target.shape());
+          " and ", target.dtype(), " ", target.shape(), "; try a target like the outputs");
   require(x.value().is_contiguous() && target.is_contiguous(),
           "[mean_squared_error] expected contiguous tensors; try a copy");
   return {record("mean_squared_error", SquaredErrorOp{target}, x), x.value().elements()};

@@ -210,14 +210,13 @@ void begin(Training& training, Troubles& troubles) {
     training.resume();
     for (const std::string& warning : training.checkpoint.warnings())
       say(warning + "; the checkpoint before it is used");
+    for (const std::string& note : training.identity.notes()) say(note);
     const int64_t step = training.cycle.index().value;
-    const bool done = step >= o.steps;
-    if (!done)  // they speak of the steps to come
-      for (const std::string& note : training.identity.notes()) say(note);
-    std::printf(
-        "resumed at step %lld, micro-batch %lld%s\n", static_cast<long long>(step),
-        static_cast<long long>(training.cycle.micro_batches().value),
-        done ? text(": nothing is left to do of --steps ", o.steps, "; try more").c_str() : "");
+    std::printf("resumed at step %lld, micro-batch %lld%s\n", static_cast<long long>(step),
+                static_cast<long long>(training.cycle.micro_batches().value),
+                step >= o.steps
+                    ? text(": nothing is left to do of --steps ", o.steps, "; try more").c_str()
+                    : "");
   } else if (!o.checkpoint.empty() && o.verify == 0) {
     // A folder that cannot be read or written must not keep the run from training.
     bool some = false;

@@ -118,10 +118,10 @@ void Tape::pull(int32_t first, int32_t last, Graph graph) {
 }
 
 void Tape::backward(const Var& out, const Tensor& cotangent, Graph graph) {
-  if (!out.node()) return;  // made of constants alone
+  Node* const last = out.node().get();  // null: of constants, or computed outside all scopes
   require_order(
-      out.node()->index < 0 || static_cast<OperationNode*>(out.node().get())->tape == this,
-      "[backward] expected a Var recorded in this scope, got one of another; try that scope");
+      last && (last->index < 0 || static_cast<OperationNode*>(last)->tape == this),
+      "[backward] expected a Var recorded in this scope, got another; compute it after begin()");
   require(cotangent.shape() == out.shape(), "[backward] expected a cotangent of shape ",
           out.shape(), ", got ", cotangent.shape());
   const Range range(cotangent.device(), "backward");

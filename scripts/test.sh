@@ -3,6 +3,11 @@
 # address and undefined-behaviour sanitizers, most of them with one.
 # ACCRUE_SKIP_SETUP=1, ACCRUE_SKIP_ONE_THREAD=1 and ACCRUE_SKIP_ASAN=1 leave a part out.
 set -euo pipefail
+if [ $# -gt 0 ]; then
+  sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"
+  echo "It takes no arguments."
+  case $1 in -h | --help) exit 0 ;; *) exit 2 ;; esac
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 jobs=${ACCRUE_JOBS:-$(nproc)}
@@ -27,7 +32,8 @@ part() {  # part NAME COMMAND…: runs, and notes how long it took
 }
 
 build() {  # build PRESET
-  cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs"
+  # A build without tests would leave those of before in its folder, and ctest would run them.
+  cmake --preset "$1" -DACCRUE_TESTS=ON && cmake --build --preset "$1" -j "$jobs"
 }
 
 # The tests compare with the safetensors package of Python; without it they say that they skip.

@@ -145,6 +145,20 @@ TEST_CASE("a scope goes backward once") {
   CHECK(s.cycle->micro_batches() == MicroStep{1});
 }
 
+TEST_CASE("a loss computed outside the scope, which would train nothing, is refused") {
+  Stage s;
+  const Rows micro = s.batch.slice(0, 2);
+  const Loss outside = s.loss(micro);
+  const auto backward = [&](const Loss& loss) { s.cycle->begin(micro).backward(loss); };
+  CHECK(contains(message_of<BadOrder>([&] { backward(outside); }), "compute it after begin()"));
+  CHECK_THROWS_AS((void)s.cycle->close(), BadOrder);
+  s.cycle->discard();
+  const auto capture = [&](const Rows&) { return outside; };
+  CHECK_THROWS_AS((void)s.cycle->run(micro, {.samples = 2}, capture), BadOrder);
+  s.cycle->discard();
+  CHECK_NOTHROW((void)s.cycle->run(micro, {.samples = 2}, s.closure()));
+}
+
 TEST_CASE("a scope inside another of the same cycle is refused, and the first goes on") {
   Stage s;
   const Rows micro = s.batch.slice(0, 2);

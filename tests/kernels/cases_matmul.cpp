@@ -198,10 +198,6 @@ std::string name_of_product(DType dtype, kernel::UnaryFormula f, int64_t M, int6
               transposed ? " bᵀ" : "");
 }
 
-}  // namespace
-
-namespace {
-
 /// multiply(stage, M, b) of a weight that keeps layouts of itself: twice, and after a change.
 template <class Multiply>
 void add_weights(Cases& cases, const Multiply& multiply) {
